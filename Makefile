@@ -1,0 +1,94 @@
+# Everything a developer does. `make help` lists it. Each target makes what it needs, and does nothing twice.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+JOBS ?= auto
+PYTEST := $(BIN)/python -m pytest -n $(JOBS)
+C_FILES = $(shell find c_src tests examples -name '*.[ch]' 2>/dev/null)
+export OMP_NUM_THREADS ?= 1
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.PHONY: help demo test test-slow test-recipes check format bench asan qemu coverage wheel clean distclean
+
+help: ## list what make can do
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
+		while IFS='	' read -r target text; do printf '  make %-12s  %s\n' "$$target" "$$text"; done
+
+demo: $(VENV)/.built ## train a GRU, export, compile, stream, prove, time: into build/demo/
+	$(BIN)/streamgru demo -o build/demo
+
+test: $(VENV)/.built ## run the tests
+	$(PYTEST) -m "not slow and not recipe" $(ARGS)
+
+test-slow: $(VENV)/.built ## run the tests that take longer
+	$(PYTEST) -m slow $(ARGS) || { code=$$?; [ $$code -eq 5 ] && echo "no slow tests"; }
+
+test-recipes: $(VENV)/.built ## train every recipe until it meets its criterion: many minutes
+	$(PYTEST) -m recipe $(ARGS)
+
+check: $(VENV)/.tools $(VENV)/.built ## lint and types: ruff, mypy, clang-format, cppcheck
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
+	@command -v cppcheck >/dev/null || { echo "cppcheck is missing: apt-get install cppcheck"; exit 1; }
+	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
+		--suppress=missingIncludeSystem --suppress=invalidPointerCast -I c_src c_src
+
+format: $(VENV)/.tools ## rewrite Python and C in the project's format
+	$(BIN)/ruff check --fix-only --exit-zero .
+	$(BIN)/ruff format .
+	$(BIN)/clang-format -i $(C_FILES)
+
+bench: $(VENV)/.built ## time the C step against its limit, and a step from Python beside onnxruntime and torch
+	tests/cc.sh benchmarks/step_limit.c build/bench/step_limit cc -O3
+	build/bench/step_limit
+	$(BIN)/python benchmarks/sizes.py --json build/bench/sizes.json
+
+asan: ## run the C core's tests under the address and undefined-behaviour sanitizers
+	tests/asan.sh
+
+qemu: ## run the C core's tests on emulated aarch64
+	tests/qemu.sh
+
+coverage: $(VENV)/.tools $(VENV)/.built ## run the tests and list the Python lines they miss
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -m "not slow and not recipe" $(ARGS)
+	$(BIN)/coverage combine -q
+	$(BIN)/coverage report
+
+wheel: $(VENV)/.tools $(VENV)/.built ## build the wheel into dist/ and audit it
+	rm -rf build/lib* build/bdist* dist
+	$(BIN)/python -m pip wheel -q --no-deps --no-build-isolation -w dist .
+	$(BIN)/abi3audit --strict dist/*.whl
+	$(BIN)/auditwheel show dist/*.whl
+
+clean: ## remove what was built, keep the environment
+	rm -rf build dist *.egg-info runtime/*.egg-info .mypy_cache .pytest_cache .ruff_cache .hypothesis .coverage*
+	rm -f runtime/streamgru/*.so $(VENV)/.built
+	find runtime export tests c_src -name __pycache__ -type d -prune -exec rm -rf {} +
+
+distclean: clean ## remove the environment too
+	rm -rf $(VENV)
+
+# The environment. A stamp is newer than all it was made from.
+
+$(VENV)/.installed: pyproject.toml setup.py constraints.txt c_src/build_ffi.py
+	@echo "== making $(VENV) and installing streamgru, torch, onnx, onnxruntime: some minutes, once"
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q -c constraints.txt setuptools wheel cffi numpy
+	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[export,test]'
+	@touch $@
+
+$(VENV)/.built: $(VENV)/.installed $(shell find c_src -type f -not -path '*/__pycache__/*' 2>/dev/null)
+	@echo "== building the extension"
+	$(BIN)/python setup.py -q build_ext --inplace
+	@touch $@
+
+$(VENV)/.tools: $(VENV)/.installed
+	@echo "== installing the tools of make check, coverage and wheel"
+	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[dev]'
+	@touch $@

@@ -1,0 +1,152 @@
+/* Which kernels this machine can run, which are chosen, and the floating-point environment they need. */
+#include <string.h>
+
+#include "kernels/kernels.h"
+#include "streamgru.h"
+
+#if defined(__x86_64__) && !defined(SGRU_NO_SIMD)
+#include <cpuid.h>
+
+static uint64_t enabled_registers(void)
+{
+    uint32_t low, high;
+    __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
+    return (uint64_t)high << 32 | low;
+}
+
+static int has_bits(uint64_t word, uint64_t bits) { return (word & bits) == bits; }
+
+/* AVX2 with FMA, the registers saved by the operating system. */
+static int has_avx2(void)
+{
+    uint32_t a, b, c, d;
+    if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
+    if (!has_bits(c, 1u << 12 | 1u << 27 | 1u << 28)) return 0; /* FMA, OSXSAVE, AVX */
+    if (!has_bits(enabled_registers(), 0x6)) return 0;          /* XMM, YMM */
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && has_bits(b, 1u << 5);
+}
+
+static int has_avx512(void)
+{
+    uint32_t a, b, c, d;
+    if (!has_avx2() || !has_bits(enabled_registers(), 0xE6)) return 0; /* and mask registers, ZMM */
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && has_bits(b, 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31);
+}
+
+static const struct {
+    const sgru_kernels *kernels;
+    int (*supported)(void);
+} tables[] = {
+    {&sgru_kernels_avx512, has_avx512},
+    {&sgru_kernels_avx2, has_avx2},
+};
+#elif defined(__aarch64__) && !defined(SGRU_NO_SIMD)
+static int always(void) { return 1; }
+static const struct {
+    const sgru_kernels *kernels;
+    int (*supported)(void);
+} tables[] = {
+    {&sgru_kernels_neon, always},
+};
+#else
+static const struct {
+    const sgru_kernels *kernels;
+    int (*supported)(void);
+} tables[1];
+#endif
+
+const sgru_kernels *sgru_kernels_available(unsigned i)
+{
+    for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
+        if (tables[t].kernels && tables[t].supported() && i-- == 0) return tables[t].kernels;
+    return i == 0 ? &sgru_kernels_ref : NULL;
+}
+
+/* The only global. Asking the processor takes microseconds on a virtual machine, so the answer is kept; two threads that
+ * ask at once write the same one. */
+static _Atomic(const sgru_kernels *) chosen;
+
+const sgru_kernels *sgru_kernels_chosen(void)
+{
+    if (!chosen) chosen = sgru_kernels_available(0);
+    return chosen;
+}
+
+const char *sgru_isa(void) { return sgru_kernels_chosen()->name; }
+
+const char *sgru_available_isa(unsigned i)
+{
+    const sgru_kernels *k = sgru_kernels_available(i);
+    return k ? k->name : NULL;
+}
+
+static int same_name(const char *a, const char *b)
+{
+    while (*a && *a == *b) a++, b++;
+    return *a == *b;
+}
+
+int sgru_set_isa(const char *name)
+{
+    const sgru_kernels *k;
+    for (unsigned i = 0; (k = sgru_kernels_available(i)); i++)
+        if (!name || !*name || same_name(k->name, name)) {
+            chosen = k;
+            return SGRU_OK;
+        }
+    return SGRU_E_ISA;
+}
+
+/* Round to nearest, subnormals kept, no traps; leave() restores the caller's modes and exception flags. */
+#if defined(__SSE2__)
+#include <xmmintrin.h>
+
+sgru_fpenv sgru_fpenv_enter(void)
+{
+    sgru_fpenv saved = {_mm_getcsr(), 0};
+    _mm_setcsr(0x1F80);
+    return saved;
+}
+
+void sgru_fpenv_leave(sgru_fpenv saved) { _mm_setcsr((unsigned)saved.control); }
+
+#elif defined(__aarch64__)
+sgru_fpenv sgru_fpenv_enter(void)
+{
+    sgru_fpenv saved;
+    __asm__ volatile("mrs %0, fpcr\n\tmrs %1, fpsr" : "=r"(saved.control), "=r"(saved.status));
+    if (saved.control) __asm__ volatile("msr fpcr, %0" : : "r"((uint64_t)0));
+    return saved;
+}
+
+void sgru_fpenv_leave(sgru_fpenv saved)
+{
+    if (saved.control) __asm__ volatile("msr fpcr, %0" : : "r"(saved.control));
+    __asm__ volatile("msr fpsr, %0" : : "r"(saved.status));
+}
+
+#elif defined(__arm__) && defined(__ARM_FP)
+sgru_fpenv sgru_fpenv_enter(void)
+{
+    uint32_t fpscr;
+    __asm__ volatile("vmrs %0, fpscr" : "=r"(fpscr));
+    __asm__ volatile("vmsr fpscr, %0" : : "r"(0));
+    return (sgru_fpenv){fpscr, 0};
+}
+
+void sgru_fpenv_leave(sgru_fpenv saved) { __asm__ volatile("vmsr fpscr, %0" : : "r"((uint32_t)saved.control)); }
+
+#elif defined(__riscv_flen)
+sgru_fpenv sgru_fpenv_enter(void)
+{
+    unsigned long fcsr;
+    __asm__ volatile("csrrw %0, fcsr, zero" : "=r"(fcsr));
+    return (sgru_fpenv){fcsr, 0};
+}
+
+void sgru_fpenv_leave(sgru_fpenv saved) { __asm__ volatile("csrw fcsr, %0" : : "r"((unsigned long)saved.control)); }
+
+#else /* software floats have no modes */
+sgru_fpenv sgru_fpenv_enter(void) { return (sgru_fpenv){0, 0}; }
+void sgru_fpenv_leave(sgru_fpenv saved) { (void)saved; }
+#endif

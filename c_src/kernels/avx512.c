@@ -1,0 +1,72 @@
+/* x86-64 with AVX-512 F, VL, BW and DQ: 16 floats a vector, masks for the tails. */
+#include "kernels.h"
+
+#if defined(__x86_64__) && !defined(SGRU_NO_SIMD)
+#include <immintrin.h>
+#include <math.h>
+
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma"))),                   \
+                             apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512vl,avx512bw,avx512dq,avx2,fma")
+#endif
+
+#define UNROLL _Pragma("GCC unroll 16")
+#define INLINE inline __attribute__((always_inline))
+#define NAME(x) x##_avx512
+#define VL 16
+#define TILE_ROWS 4
+#define TILE_COLUMNS 6
+#define TILE_MAX 24
+
+typedef __m512 V;
+typedef __m512i VI;
+typedef __mmask16 VM;
+
+static INLINE VM first_lanes(int n) { return (VM)((1u << n) - 1u); }
+static INLINE V v_load(const float *p) { return _mm512_loadu_ps(p); }
+static INLINE void v_store(float *p, V v) { _mm512_storeu_ps(p, v); }
+static INLINE V v_load_n(const float *p, int n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
+static INLINE void v_store_n(float *p, V v, int n) { _mm512_mask_storeu_ps(p, first_lanes(n), v); }
+static INLINE V v_set1(float f) { return _mm512_set1_ps(f); }
+static INLINE V v_fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
+static INLINE V v_add(V a, V b) { return _mm512_add_ps(a, b); }
+static INLINE V v_sub(V a, V b) { return _mm512_sub_ps(a, b); }
+static INLINE V v_mul(V a, V b) { return _mm512_mul_ps(a, b); }
+static INLINE V v_div(V a, V b) { return _mm512_div_ps(a, b); }
+static INLINE V v_sqrt(V a) { return _mm512_sqrt_ps(a); }
+static INLINE V v_min(V a, V b) { return _mm512_min_ps(a, b); }
+static INLINE V v_max(V a, V b) { return _mm512_max_ps(a, b); }
+static INLINE VM v_lt(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_LT_OQ); }
+static INLINE VM v_le(V a, V b) { return _mm512_cmp_ps_mask(a, b, _CMP_LE_OQ); }
+static INLINE V v_select(VM m, V yes, V no) { return _mm512_mask_blend_ps(m, no, yes); }
+static INLINE V v_abs(V a) { return _mm512_andnot_ps(_mm512_set1_ps(-0.0f), a); }
+static INLINE V v_copysign(V a, V s) { return _mm512_or_ps(v_abs(a), _mm512_and_ps(_mm512_set1_ps(-0.0f), s)); }
+static INLINE VI v_bits(V a) { return _mm512_castps_si512(a); }
+static INLINE V v_float(VI a) { return _mm512_castsi512_ps(a); }
+static INLINE VI vi_add(VI a, VI b) { return _mm512_add_epi32(a, b); }
+static INLINE VI vi_sub(VI a, VI b) { return _mm512_sub_epi32(a, b); }
+static INLINE VI vi_xor(VI a, VI b) { return _mm512_xor_si512(a, b); }
+static INLINE VI vi_shl23(VI a) { return _mm512_slli_epi32(a, 23); }
+static INLINE VI vi_sra23(VI a) { return _mm512_srai_epi32(a, 23); }
+static INLINE V vi_to_float(VI a) { return _mm512_cvtepi32_ps(a); }
+static INLINE int v_all_zero(V a) { return _mm512_cmp_ps_mask(a, _mm512_setzero_ps(), _CMP_EQ_OQ) == 0xFFFF; }
+
+#include "vmath.h"
+#include "products.h"
+#include "taps.h"
+#include "elementwise.h"
+#include "reduce.h"
+
+SGRU_TABLE(avx512);
+
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#else
+typedef int sgru_no_avx512; /* ISO C wants a declaration in every file */
+#endif

@@ -1,0 +1,185 @@
+/* The table of kernels: everything hot, in one struct of function pointers. Each ISA fills one such table and nothing else.
+ *
+ * The arithmetic contract. An output element of a matrix product is one chain, in the order of k:
+ *     acc = init; for k = 0 .. K-1: acc = fma(x[k], w[m][k], acc)
+ * One output element lives in one SIMD lane, so lane width, unrolling, batching and threads cannot change a bit. Functions of one
+ * element (vmath.h) are one sequence of IEEE operations each. Sums run in 16 lanes: lane j adds elements j, j+16, ...;
+ * then lane j adds lane j+8, j+4, j+2, j+1. `ref` is the plain reading of all this; the others must equal it by memcmp.
+ *
+ * No pointer needs alignment, and no kernel reads or writes beyond the shapes given. */
+#ifndef SGRU_KERNELS_H
+#define SGRU_KERNELS_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Functions of one element; the numbers stand in images (docs/format.md). */
+enum {
+    F_IDENTITY,
+    F_SIGMOID,
+    F_TANH,
+    F_RELU,
+    F_LEAKY_RELU,
+    F_ELU,
+    F_HARD_SIGMOID,
+    F_SOFTSIGN,
+    F_SOFTPLUS,
+    F_THRESHOLDED_RELU,
+    F_SCALED_TANH,
+    F_AFFINE,
+    F_CLIP,
+    F_EXP,
+    F_LOG,
+    F_SQRT,
+    F_RECIPROCAL,
+    F_NEG,
+    F_ABS,
+    F_FLOOR,
+    F_CEIL,
+    F_SIGN,
+    F_ERF,
+    F_SELU,
+    F_GELU,
+    F_GELU_TANH,
+    F_HARD_SWISH,
+    F_SILU,
+    F_ROUND,
+    F_CELU,
+    F_NOT,
+    F_MISH,
+    F_SIN,
+    F_COS,
+    F_THRESHOLDED_RELU_EQ,
+    F_SETTLE,
+    F_COUNT
+};
+
+/* Functions of two elements. */
+enum {
+    B_ADD,
+    B_SUB,
+    B_MUL,
+    B_DIV,
+    B_POW,
+    B_MIN,
+    B_MAX,
+    B_PRELU,
+    B_MOD,
+    B_FMOD,
+    B_FLOATS, /* float to float up to here */
+    B_EQUAL = 16,
+    B_LESS,
+    B_LESS_EQUAL,
+    B_GREATER,
+    B_GREATER_EQUAL,
+    B_AND = 24,
+    B_OR,
+    B_XOR
+};
+
+/* Functions that vectors are not worth while for, in plain double precision (rare.c): F_SIN, F_COS; B_POW, B_MOD, B_FMOD. The
+ * operands are those of the kernels `unary` and `binary`. */
+void sgru_rare_unary(unsigned f, size_t n, const float *x, float *y);
+void sgru_rare_binary(unsigned f, size_t n, const float *a, size_t step_a, const float *b, size_t step_b, float *y);
+
+/* One term of a convolution's sums: where its weight and its inputs lie, in elements. */
+typedef struct sgru_tap {
+    uint32_t w, x;
+} sgru_tap;
+
+/* Reductions of a row. */
+enum { R_SUM, R_MAX, R_MIN, R_PROD, R_L1, R_SQUARES };
+
+/* Packed rows: blocks of 16 rows, [k][row in block], each K | 1 lines of 16 floats long: an odd number, so that blocks that are
+ * read side by side do not fall into the same sets of the cache. The last, partial block is [k][rows rounded up to 4]. */
+static inline size_t sgru_block_step(size_t K) { return 16 * (K | 1); }
+static inline uint64_t sgru_packed_count(uint64_t M, uint64_t K)
+{
+    return M / 16 * 16 * (K | 1) + (M % 16 + 3) / 4 * 4 * K;
+}
+
+typedef struct sgru_kernels {
+    const char *name;
+
+    /* y[c][m] = chain over k of x[c][k] · w[m][k] from init[c][m] (zero where init is NULL). w: packed rows [M, K].
+     * ld_*: elements between the columns c; ld_init = 0 gives every column the same bias. y may be init. */
+    void (*affine)(size_t M, size_t K, size_t columns, const float *w, const float *init, size_t ld_init,
+                   const float *x, size_t ld_x, float *y, size_t ld_y);
+
+    /* y[m][n] = chain over k of a[m][k] · b[k][n] from zero; all row-major with leading dimensions. */
+    void (*matmul)(size_t M, size_t N, size_t K, const float *a, size_t ld_a, const float *b, size_t ld_b, float *y,
+                   size_t ld_y);
+
+    /* y[m][n] = chain over t of x[tap[t].x + n] · w[m · ld_w + tap[t].w] from init[m] (zero where init is NULL). A matrix
+     * product whose right-hand rows lie anywhere: a convolution. y is not x. */
+    void (*taps)(size_t M, size_t N, size_t T, const sgru_tap *tap, const float *w, size_t ld_w, const float *init,
+                 const float *x, float *y, size_t ld_y);
+
+    /* The sums of a GRU step with linear_before_reset=1, one sequence, H a multiple of 16: z, r = bias_x, then W·x, then R·h;
+     * nx = bias_x, then W·x; nh = bias_h, then R·h. sums: [3H] z, r, nx. w packed [3H, I], r packed [3H, H]; a bias may be NULL.
+     * The rows are walked in groups, backwards where `descending`: what a step read last, the next reads first, from the
+     * nearest cache. */
+    void (*gru_sums)(size_t H, size_t I, const float *w, const float *r, const float *bias_x, const float *bias_h,
+                     const float *x, const float *h, float *sums, float *nh, int descending);
+
+    /* The end of a GRU step with linear_before_reset=1, sigmoid and tanh, no clip. All [n]; y may be h.
+     * z, r: sums before the sigmoid. n = tanh(fma(sigmoid(r), nh, nx)); y = fma(z, h, (1 - z) · n), |y| < 2^-64 -> 0. */
+    void (*gru_gates)(size_t n, const float *z, const float *r, const float *nx, const float *nh, const float *h,
+                      float *y);
+
+    /* y = fma(z, h, (1 - z) · n), |y| < 2^-64 -> 0: the blend alone, z after its activation. y may be h. */
+    void (*gru_blend)(size_t n, const float *z, const float *candidate, const float *h, float *y);
+
+    /* The end of a plain LSTM step, all [n]; i, o, f, g: sums before their functions. c = fma(sigmoid(f), c, sigmoid(i) ·
+     * tanh(g)); h = sigmoid(o) · tanh(c); each below 2^-64 -> 0. */
+    void (*lstm_gates)(size_t n, const float *i, const float *o, const float *f, const float *g, float *c, float *h);
+
+    /* y = fma(a, b, c). y may be any of them. */
+    void (*muladd)(size_t n, const float *a, const float *b, const float *c, float *y);
+
+    /* y = f(x; alpha, beta) for the float functions F_. y may be x. */
+    void (*unary)(unsigned f, float alpha, float beta, size_t n, const float *x, float *y);
+
+    /* y = f(a, b), the float functions of two elements below B_FLOATS; step_a, step_b are 0 (one value for all) or 1.
+     * y may be a or b where their step is 1. */
+    void (*binary)(unsigned f, size_t n, const float *a, size_t step_a, const float *b, size_t step_b, float *y);
+
+    /* The sum, maximum, minimum, product, sum of magnitudes or of squares of x[n], in sixteen lanes. */
+    float (*reduce)(unsigned f, size_t n, const float *x);
+
+    /* 1 where every element is finite, else 0. */
+    int (*finite)(size_t n, const float *x);
+
+    /* y = x with subnormals made zero and every NaN made 0x7FC00000. y may be x. */
+    void (*tidy)(size_t n, const float *x, float *y);
+} sgru_kernels;
+
+/* The definition that ends each ISA's file. */
+#define SGRU_TABLE(isa)                                                                                                \
+    const sgru_kernels sgru_kernels_##isa = {                                                                          \
+        #isa,           affine_##isa,    matmul_##isa,    taps_##isa,                                                  \
+        gru_sums_##isa, gru_gates_##isa, gru_blend_##isa, lstm_gates_##isa,                                            \
+        muladd_##isa,   unary_##isa,     binary_##isa,    reduce_##isa,                                                \
+        finite_##isa,   tidy_##isa,                                                                                    \
+    }
+
+extern const sgru_kernels sgru_kernels_ref;
+#if defined(__x86_64__) && !defined(SGRU_NO_SIMD)
+extern const sgru_kernels sgru_kernels_avx2, sgru_kernels_avx512;
+#endif
+#if defined(__aarch64__) && !defined(SGRU_NO_SIMD)
+extern const sgru_kernels sgru_kernels_neon;
+#endif
+
+/* The i-th table that this machine can run, best first, NULL after the last; and the one in use (cpu.c). */
+const sgru_kernels *sgru_kernels_available(unsigned i);
+const sgru_kernels *sgru_kernels_chosen(void);
+
+/* The floating-point environment of the contract for the duration of a call (cpu.c). */
+typedef struct sgru_fpenv {
+    uint64_t control, status;
+} sgru_fpenv;
+sgru_fpenv sgru_fpenv_enter(void);
+void sgru_fpenv_leave(sgru_fpenv saved);
+
+#endif

@@ -1,0 +1,72 @@
+"""Builds and runs the C test programs: the same bits on every instruction set, and the stated errors."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(tmp_path, program, *arguments):
+    binary = tmp_path / program
+    build = subprocess.run(
+        ["tests/cc.sh", f"tests/kernels/{program}.c", str(binary)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert build.returncode == 0, build.stderr
+    done = subprocess.run([str(binary), *map(str, arguments)], capture_output=True, text=True, check=False)
+    print(done.stdout)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+@pytest.mark.parametrize("seed", [1, 2])
+def test_random_grus_give_the_same_bits_in_every_way(tmp_path, seed):
+    assert "2000 passed, 0 failed" in run(tmp_path, "random_grus", 2000, seed)
+
+
+@pytest.mark.parametrize("program", ["operators", "convolutions", "random_cells", "rare_functions"])
+def test_operators_give_the_same_bits_and_the_right_values(tmp_path, program):
+    assert ", 0 failed" in run(tmp_path, program)
+
+
+def test_functions_of_one_element_keep_their_stated_errors(tmp_path):
+    assert ", 0 failed" in run(tmp_path, "function_errors", 997)
+
+
+@pytest.mark.slow
+def test_functions_of_one_element_keep_their_stated_errors_over_every_eleventh_float(tmp_path):
+    assert ", 0 failed" in run(tmp_path, "function_errors", 11)
+
+
+def test_altered_images_are_refused_or_harmless(tmp_path):
+    assert ", 0 failed" in run(tmp_path, "hostile_images", 20000)
+
+
+def test_every_operator_with_altered_operands_is_refused_or_harmless_and_gives_the_same_bits(tmp_path):
+    assert ", 0 failed" in run(tmp_path, "hostile_operators", 100)
+
+
+@pytest.mark.parametrize("program", ["kernel_edges", "environment", "wide_images"])
+def test_edges(tmp_path, program):
+    assert ", 0 failed" in run(tmp_path, program)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="seccomp is Linux's")
+def test_a_step_makes_no_system_call(tmp_path):
+    assert "1 passed, 0 failed" in run(tmp_path, "realtime")
+
+
+def test_the_core_needs_memcpy_memmove_and_memset_alone(tmp_path):
+    """So a step cannot allocate, lock or print: there is nothing to do it with."""
+    sources = [*ROOT.glob("c_src/*.c"), *ROOT.glob("c_src/ops/*.c"), *ROOT.glob("c_src/kernels/*.c")]
+    flags = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-Ic_src", "-r", "-nostdlib"]
+    library = tmp_path / "core.o"
+    subprocess.run(["cc", *flags, *map(str, sources), "-o", str(library)], cwd=ROOT, check=True)
+    undefined = subprocess.run(["nm", "-u", str(library)], capture_output=True, text=True, check=True).stdout.split()
+    assert set(undefined) - {"U"} <= {"memcpy", "memmove", "memset", "memcmp", "_GLOBAL_OFFSET_TABLE_"}

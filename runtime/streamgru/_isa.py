@@ -1,0 +1,37 @@
+"""Which instruction set the kernels use: the best one, or what ``STREAMGRU_ISA`` names."""
+
+from __future__ import annotations
+
+import os
+
+from ._kernel import ffi, lib
+from .errors import StreamgruError
+
+
+def available_isas() -> tuple[str, ...]:
+    """The instruction sets this machine can run, best first; ``ref`` is always the last."""
+    names: list[str] = []
+    while (name := lib.sgru_available_isa(len(names))) != ffi.NULL:
+        names.append(ffi.string(name).decode())
+    return tuple(names)
+
+
+def isa() -> str:
+    """The instruction set that new streams use."""
+    return str(ffi.string(lib.sgru_isa()).decode())
+
+
+def set_isa(name: str | None = None) -> None:
+    """Choose the instruction set of streams made from now on; None for the best. All give the same bits.
+
+    Raises
+    ------
+    StreamgruError
+        This machine does not have it.
+    """
+    if lib.sgru_set_isa(name.encode() if name else ffi.NULL) != 0:
+        raise StreamgruError(f"this machine cannot run {name!r}: it has {', '.join(available_isas())}")
+
+
+if os.environ.get("STREAMGRU_ISA"):
+    set_isa(os.environ["STREAMGRU_ISA"])

@@ -1,0 +1,279 @@
+"""Parity: proof that a stream computes what the ONNX graph and the PyTorch module compute.
+
+The same frames go through our stream (a step at a time, and in blocks), onnxruntime, the torch module and a
+float64 oracle. The verdict holds where
+
+- `run` gives the very bits of `step`;
+- our steps differ from every other implementation by at most the tolerance, over the output's scale,
+  which is max(1, largest |value|);
+- integers are equal;
+- at least one other implementation was compared, and the module, where one was given.
+
+Some models cost more in float32 than the default tolerance: weights that push sums into the tens lose digits in any
+order of summation. The report says how far onnxruntime and the module are from the float64 oracle themselves, so that
+a tolerance can be chosen with eyes open; the verdict is by the stated tolerance alone.
+
+This file asks and judges. `parity_traces.py` and `parity_torch.py` run the implementations,
+`parity_numbers.py` measures the differences, `parity_report.py` holds the result.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeAlias, TypeVar
+
+from . import parity_setup as setup
+from . import parity_traces as traces
+from .model import Model
+from .parity_graph import EXPLANATION, id_tables, suspicious_grus, with_linear_before_reset
+from .parity_numbers import Latency, Trace, compare, measure_latency, same_bits
+from .parity_report import Check, ParityReport
+from .parity_text import where
+from .parity_torch import TorchModule, module_stepped, module_whole
+from .parity_traces import RUN, STEP, Case, Graph, NotComparedError, OracleGraph, OrtGraph
+
+__all__ = ["PEERS", "ParityReport", "parity"]
+
+ORACLE = "float64 oracle"
+ORT_WHOLE, ORT_STEPPED = "onnxruntime whole", "onnxruntime stepped"
+TORCH_WHOLE, TORCH_STEPPED = "torch whole", "torch stepped"
+# The reference is the first of these that could be run.
+PEERS = (ORACLE, TORCH_WHOLE, TORCH_STEPPED, ORT_WHOLE, ORT_STEPPED)
+
+ORACLE_SECONDS = 60.0  # of stepping the oracle, which takes 30 ms for a step of a convolutional net
+LATENCY_FRAMES = 1000
+WARNING = "warning: "  # how such a note of the compiler begins
+
+T = TypeVar("T")
+Or: TypeAlias = "T | NotComparedError"  # what could be made, or the reason why it could not
+
+
+def parity(
+    model: Model | str | os.PathLike[str],
+    module: Any = None,
+    *,
+    steps: int = 1000,
+    inputs: Any = None,
+    seed: int = 0,
+    tolerance: float = 2e-6,
+    reference: str | None = None,
+    onnx: str | os.PathLike[str] | None = None,
+    **stream: Any,
+) -> ParityReport:
+    """Compare a model's stream with everything else that can run the model.
+
+    Parameters
+    ----------
+    model : Model or path
+        `.onnx` or `.sgru`.
+    module : torch.nn.Module, optional
+        The module that the graph was exported from. It is called with the graph's inputs in their order.
+    steps : int
+        Number of random frames. Standard normal; for ids, below the size of the table they index.
+    inputs : array, or dict of name to array, optional
+        Frames of your own, as :meth:`Stream.run` takes them, in place of random ones.
+    seed : int
+        Of the random frames.
+    tolerance : float
+        The largest difference allowed: absolute for outputs within ±1, else relative to the largest. The
+        default suits float32 weights; quantised ones need a larger one.
+    reference : str, optional
+        What the table of differences is measured from: one of PEERS. By default the
+        first that can be run.
+    onnx : path, optional
+        The graph that an image was compiled from. By default the file that the image names, if its sha256 is
+        still the same.
+    **stream
+        Options of :meth:`Model.stream`.
+
+    Returns
+    -------
+    ParityReport
+        It tells what could not be compared, and why; call :meth:`ParityReport.raise_for_verdict` to fail.
+
+    Raises
+    ------
+    StreamgruError
+        The model cannot be loaded, or our stream refuses the frames.
+    ValueError
+        `steps` is less than 1, or `reference` names nothing that was run.
+    """
+    if steps < 1:
+        raise ValueError(f"steps must be 1 or more, not {steps}")
+    source = setup.resolve(model, onnx)
+    oracle = _attempt(lambda: OracleGraph(_path(source)))
+    ort = _attempt(lambda: OrtGraph(_path(source)))
+    if inputs is None:
+        tables: dict[str, int] = {} if isinstance(oracle, NotComparedError) else id_tables(oracle.proto)
+        frames = setup.random_frames(source.model, tables, steps, seed)
+    else:
+        frames = setup.given_frames(source.model, inputs)
+    case = Case(source.model, frames, stream)
+    torch = _attempt(lambda: _torch_module(module, case, oracle, ort))
+    found, not_compared = _run_all(case, oracle, ort, torch)
+    if reference is not None and reference not in found:
+        why = not_compared.get(reference, f"the implementations are {', '.join((STEP, RUN, *PEERS))}")
+        raise ValueError(f"reference {reference!r} was not run: {why}")
+    chosen = reference or next((peer for peer in PEERS if peer in found), None)
+    rounding = _rounding(found)
+    checks = tuple(Check(compare(found[STEP], found[peer]), tolerance) for peer in PEERS if peer in found)
+    identical = same_bits(found[STEP], found[RUN])
+    reasons = _reasons(checks, identical, module, not_compared, rounding)
+    return ParityReport(
+        ok=not reasons,
+        reasons=reasons,
+        model=source.name,
+        steps=case.steps,
+        seed=seed if inputs is None else None,
+        tolerance=tolerance,
+        rounding=rounding,
+        reference=chosen,
+        differences=tuple(compare(t, found[chosen]) for n, t in found.items() if n != chosen) if chosen else (),
+        checks=checks,
+        same_bits=identical,
+        not_compared=not_compared,
+        warnings=_warnings(case, oracle, found, tolerance),
+        notes=tuple(note for note in case.notes if not note.startswith(WARNING)),
+        latency=_latency(case, ort),
+        environment=setup.environment(),
+        hashes=setup.hashes(source, frames, module),
+        traces=found,
+    )
+
+
+# What to run
+
+
+def _attempt(make: Callable[[], T]) -> Or[T]:
+    """The result, or the reason why there is none."""
+    try:
+        return make()
+    except NotComparedError as reason:
+        return reason
+
+
+def _given(result: Or[T]) -> T:
+    """The result of an attempt; raises its reason where there is none."""
+    if isinstance(result, NotComparedError):
+        raise result
+    return result
+
+
+def _path(source: setup.Source) -> Path:
+    if source.onnx is None:
+        raise NotComparedError(source.problem)
+    return source.onnx
+
+
+def _torch_module(module: Any, case: Case, *graphs: Or[OracleGraph] | Or[OrtGraph]) -> TorchModule:
+    """The module, called in the order of the graph's inputs; without a graph, ours and then the states."""
+    if module is None:
+        raise NotComparedError("no module was given")
+    inputs = [*case.frames, *case.state_names]
+    outputs = [*(tensor.name for tensor in case.model.outputs), *case.state_names.values()]
+    for graph in graphs:
+        if not isinstance(graph, NotComparedError):
+            inputs = [name for name in graph.input_shapes if name in inputs]
+            outputs = list(graph.output_names)
+            break
+    return TorchModule(module, inputs, outputs)
+
+
+def _run_all(
+    case: Case, oracle: Or[OracleGraph], ort: Or[OrtGraph], torch: Or[TorchModule]
+) -> tuple[dict[str, Trace], dict[str, str]]:
+    """The traces of all that can be run, and the reasons for the others. What ours raises is raised."""
+    found = {STEP: traces.stream_step(case), RUN: traces.stream_run(case)}
+    plan: dict[str, Callable[[], Trace]] = {
+        ORACLE: lambda: _oracle_trace(case, _given(oracle)),
+        TORCH_WHOLE: lambda: module_whole(TORCH_WHOLE, case, _given(torch)),
+        TORCH_STEPPED: lambda: module_stepped(TORCH_STEPPED, case, _given(torch)),
+        ORT_WHOLE: lambda: traces.graph_whole(ORT_WHOLE, case, _given(ort)),
+        ORT_STEPPED: lambda: traces.graph_stepped(ORT_STEPPED, case, _given(ort)),
+    }
+    not_compared = {}
+    for name, run in plan.items():
+        result = _attempt(run)
+        if isinstance(result, NotComparedError):
+            not_compared[name] = str(result)
+        else:
+            found[name] = result
+    return found, not_compared
+
+
+def _oracle_trace(case: Case, graph: Graph) -> Trace:
+    if case.is_sequence:
+        return traces.graph_whole(ORACLE, case, graph)
+    return traces.graph_stepped(ORACLE, case, graph, ORACLE_SECONDS)
+
+
+def _latency(case: Case, ort: Or[OrtGraph]) -> tuple[Latency, ...]:
+    """Of `step()` beside onnxruntime's `run()` of one frame."""
+    frames = min(case.steps, LATENCY_FRAMES)
+    calls = {STEP: traces.step_call(case, frames)}
+    if not isinstance(ort, NotComparedError) and case.takes_one_frame(ort):
+        calls["onnxruntime run"] = traces.ort_call(case, ort, frames)
+    return tuple(measure_latency(calls, frames))
+
+
+# How to judge
+
+
+def _rounding(found: Mapping[str, Trace]) -> float | None:
+    """How far the float32 peers are from the oracle themselves; None where that is not known."""
+    if ORACLE not in found:
+        return None
+    return max(
+        (compare(found[name], found[ORACLE]).scaled for name in PEERS if name in found and name != ORACLE), default=None
+    )
+
+
+def _reasons(
+    checks: tuple[Check, ...], identical: bool, module: Any, not_compared: Mapping[str, str], rounding: float | None
+) -> tuple[str, ...]:
+    """Why the verdict does not hold."""
+    reasons = [_reason(check) for check in checks if not check.ok]
+    if reasons and rounding is not None:
+        reasons.append(
+            f"for comparison: the other float32 implementations are themselves {rounding:.2g} off float64 here"
+        )
+    if not identical:
+        reasons.append(f"{RUN} does not give the bits of {STEP}")
+    if not checks:
+        reasons.append("nothing was compared")
+    elif module is not None and {TORCH_WHOLE, TORCH_STEPPED} <= set(not_compared):
+        reasons.append(f"the module was not compared ({not_compared[TORCH_STEPPED]})")
+    return tuple(reasons)
+
+
+def _reason(check: Check) -> str:
+    difference, worst = check.difference, check.difference.decisive
+    if difference.problem or worst is None:
+        return f"{difference.reference}: {difference.problem}"
+    if difference.mismatches:
+        return f"{difference.reference}: {difference.mismatches} integers of {worst.output!r} differ"
+    return (
+        f"{difference.reference}: off by {difference.scaled:.2g} of the output's scale at {where(worst)}, "
+        f"{check.allowed:.2g} allowed"
+    )
+
+
+def _warnings(case: Case, oracle: Or[OracleGraph], found: Mapping[str, Trace], tolerance: float) -> tuple[str, ...]:
+    """What is probably wrong with the graph itself: a GRU from PyTorch with linear_before_reset=0."""
+    if isinstance(oracle, NotComparedError):
+        return tuple(note.removeprefix(WARNING) for note in case.notes if note.startswith(WARNING))
+    names = suspicious_grus(oracle.proto)
+    if not names:
+        return ()
+    module = found.get(TORCH_WHOLE) or found.get(TORCH_STEPPED)
+    mended = None
+    if module is not None:
+        mended = _attempt(lambda: _oracle_trace(case, OracleGraph(with_linear_before_reset(oracle.proto))))
+    finding = ""
+    if module is not None and isinstance(mended, Trace):
+        error = compare(module, mended).scaled
+        verb = "agrees with" if error <= tolerance else "still differs from"
+        finding = f" With 1 in its place the graph {verb} the module: {error:.2g} of the scale."
+    return (f"{', '.join(names)}: {EXPLANATION}{finding}",)

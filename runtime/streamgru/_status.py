@@ -1,0 +1,49 @@
+"""From the core's status codes to exceptions, and aligned memory for it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from ._kernel import ffi, lib
+from .errors import ImageError, ModelError, NonFiniteError, ShapeError, StateError, StreamgruError
+
+EXCEPTIONS: dict[int, type[StreamgruError]] = {
+    lib.SGRU_E_FORMAT: ImageError,
+    lib.SGRU_E_VERSION: ImageError,
+    lib.SGRU_E_CHECKSUM: ImageError,
+    lib.SGRU_E_OPERATOR: ModelError,
+    lib.SGRU_E_NONFINITE: NonFiniteError,
+    lib.SGRU_E_INDEX: ShapeError,
+    lib.SGRU_E_STATE: StateError,
+}
+
+
+def raise_for(status: int, where: str) -> None:
+    """Raise what a status means; ``where`` says what was being done."""
+    if status != lib.SGRU_OK:
+        text = ffi.string(lib.sgru_strerror(status)).decode()
+        raise EXCEPTIONS.get(status, StreamgruError)(f"{where}: {text}")
+
+
+@contextmanager
+def needs_onnx(path: str | os.PathLike[str]) -> Iterator[None]:
+    """Around an import of the compiler: where ``onnx`` is missing, the error says what to do."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            f"{path}: reading ONNX needs the package {error.name!r}: pip install 'streamgru[onnx]', "
+            "or compile the model elsewhere (`streamgru compile`) and load the .sgru here"
+        ) from error
+
+
+def aligned(size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """``size`` zeroed bytes on a 64-byte boundary."""
+    raw = np.zeros(size + 64, np.uint8)
+    start = -raw.ctypes.data % 64
+    return raw[start : start + size]

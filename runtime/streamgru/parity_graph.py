@@ -1,0 +1,68 @@
+"""What a parity check reads off the ONNX graph itself: id tables, and GRUs that an exporter got wrong.
+
+It evaluates nothing. The graph comes as a `ModelProto`; onnx is not imported.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+EXPLANATION = (
+    "a GRU from PyTorch with linear_before_reset=0. PyTorch computes 1; onnxscript before 0.7.1 lost the "
+    "attribute and wrote wrong models without a word. Export again with onnxscript 0.7.1 or later, or set "
+    "the attribute to 1. Keep it only where the cell is meant to reset the state before the product."
+)
+
+
+def id_tables(proto: Any) -> dict[str, int]:
+    """For each name that is an index into a weight (Gather on axis 0), the rows of the smallest such
+    weight."""
+    rows = {tensor.name: tensor.dims[0] for tensor in proto.graph.initializer if tensor.dims}
+    tables: dict[str, int] = {}
+    for node in proto.graph.node:
+        if node.op_type == "Gather" and node.input[0] in rows and not any(a.i for a in node.attribute):
+            tables[node.input[1]] = min(rows[node.input[0]], tables.get(node.input[1], rows[node.input[0]]))
+    return tables
+
+
+def suspicious_grus(proto: Any) -> list[str]:
+    """The names of the GRUs with linear_before_reset=0 in a graph that PyTorch's exporter wrote."""
+    of_torch = proto.producer_name.lower().startswith("pytorch")
+    return [
+        node.name or "an unnamed GRU"
+        for node in _grus(proto.graph)
+        if not _linear_before_reset(node) and (of_torch or _was_torch_gru(node))
+    ]
+
+
+def _was_torch_gru(node: Any) -> bool:
+    """Whether torch's exporter left its mark on the node, which stays when another tool rewrites the file."""
+    return any("aten.gru.input" in entry.value for entry in node.metadata_props)
+
+
+def with_linear_before_reset(proto: Any) -> Any:
+    """A copy of the graph in which every GRU has linear_before_reset=1."""
+    copy = type(proto)()
+    copy.CopyFrom(proto)
+    for node in _grus(copy.graph):
+        if not _linear_before_reset(node):
+            kept = [a for a in node.attribute if a.name != "linear_before_reset"]
+            del node.attribute[:]
+            node.attribute.extend(kept)
+            node.attribute.add(name="linear_before_reset", i=1, type=2)  # AttributeProto.INT
+    return copy
+
+
+def _linear_before_reset(node: Any) -> int:
+    return int(next((a.i for a in node.attribute if a.name == "linear_before_reset"), 0))
+
+
+def _grus(graph: Any) -> Iterator[Any]:
+    """Every GRU, in bodies of Loop, Scan and If too."""
+    for node in graph.node:
+        if node.op_type == "GRU":
+            yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from _grus(attribute.g)

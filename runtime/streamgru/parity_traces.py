@@ -1,0 +1,320 @@
+"""The implementations that a parity check compares, each asked for the same frames: their traces.
+
+Ours a step at a time and in blocks; the ONNX graph by onnxruntime and by the float64 oracle, whole or a
+step at a time with the state fed back. (`parity_torch.py` asks the torch module.) What cannot be run raises
+`NotComparedError` with the reason. onnxruntime and onnx are imported where they are used: numpy is all this
+file needs.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .errors import StreamgruError
+from .parity_numbers import Trace
+
+if TYPE_CHECKING:
+    from .model import Model, TensorInfo
+
+Array = NDArray[Any]
+Arrays = dict[str, Array]
+
+STEP, RUN = "streamgru step", "streamgru run"
+PREFIXES = 24  # whole runs of an output that has no time axis: half of them short, half spread evenly
+
+
+class NotComparedError(StreamgruError):
+    """An implementation that cannot be compared. The message is the reason."""
+
+
+class Graph(Protocol):
+    """An ONNX graph that can be run: shapes hold an int, a name or None for each axis."""
+
+    input_shapes: dict[str, tuple[int | str | None, ...]]
+    output_names: list[str]
+
+    def run(self, feeds: Mapping[str, Any]) -> Arrays: ...
+
+
+@dataclass(frozen=True)
+class Case:
+    """A model and what to feed it: for each input [T, *frame]."""
+
+    model: Model
+    frames: Arrays
+    options: Mapping[str, Any]  # of Model.stream
+
+    @property
+    def steps(self) -> int:
+        return len(next(iter(self.frames.values())))
+
+    @property
+    def is_sequence(self) -> bool:
+        return any(tensor.time_axis is not None for tensor in self.model.inputs)
+
+    @property
+    def state_names(self) -> dict[str, str]:
+        """The graph output that continues each state input of the graph."""
+        return dict(state.source for state in self.model.states if state.source is not None)
+
+    @property
+    def notes(self) -> list[str]:
+        """What the compiler had to say."""
+        return list(self.model.metadata.get("notes") or [])
+
+    @property
+    def hidden_states(self) -> list[str]:
+        """The states that only our stream owns."""
+        return [state.name for state in self.model.states if state.source is None]
+
+    def takes_one_frame(self, graph: Graph) -> bool:
+        """Whether the graph can be run on a single frame."""
+        return _fixed_length(self, graph) in (None, 1)
+
+    def initial_states(self) -> Arrays:
+        return {s.source[0]: np.zeros(s.shape, s.dtype) for s in self.model.states if s.source is not None}
+
+    def frame(self, step: int) -> Arrays:
+        """The frame of one step, as a stream takes it."""
+        return {name: frames[step] for name, frames in self.frames.items()}
+
+    def feed(self, first: int, last: int) -> Arrays:
+        """The steps first ... last - 1, as a graph takes them in one call."""
+        return {t.name: _as_sequence(t, self.frames[t.name][first:last]) for t in self.model.inputs}
+
+
+def _as_sequence(tensor: TensorInfo, frames: Array) -> Array:
+    """[T, *frame] with the time axis where the graph has it; the first frame where it has none."""
+    return frames[0] if tensor.time_axis is None else np.moveaxis(frames, 0, tensor.time_axis)
+
+
+def as_frames(tensor: TensorInfo, values: Array) -> Array:
+    """A graph's output as [T, *frame], or as [1, *frame] where it has no time axis."""
+    return values[None] if tensor.time_axis is None else np.moveaxis(values, tensor.time_axis, 0)
+
+
+# Ours
+
+
+def stream_step(case: Case) -> Trace:
+    """Our stream, a step at a time."""
+    stream = case.model.stream(**case.options)
+    results = [_named(case.model.outputs, stream.step(_plain(case.frame(t)))) for t in range(case.steps)]
+    return _our_trace(STEP, case, stream, {n: np.stack([r[n] for r in results]) for n in results[0]})
+
+
+def stream_run(case: Case) -> Trace:
+    """Our stream in two blocks, so that the state has to cross from one call to the next."""
+    stream = case.model.stream(**case.options)
+    middle = max(1, case.steps // 3)
+    parts = []
+    for first, last in ((0, middle), (middle, case.steps)):
+        if first < last:
+            block = {
+                t.name: np.ascontiguousarray(np.moveaxis(case.frames[t.name][first:last], 0, t.time_axis or 0))
+                for t in case.model.inputs
+            }
+            results = _named(case.model.outputs, stream.run(_plain(block)))
+            parts.append({t.name: np.moveaxis(results[t.name], t.time_axis or 0, 0) for t in case.model.outputs})
+    return _our_trace(RUN, case, stream, {n: np.concatenate([p[n] for p in parts]) for n in parts[0]})
+
+
+def step_call(case: Case, frames: int) -> Callable[[int], object]:
+    """`step` of a fresh stream, as a function of the frame's number: what a latency is measured on."""
+    step = case.model.stream(**case.options).step
+    prepared = [_plain(case.frame(t)) for t in range(frames)]
+    return lambda t: step(prepared[t])
+
+
+def _our_trace(name: str, case: Case, stream: Any, values: Arrays) -> Trace:
+    """The outputs of every step, and after the last one the states that the graph gives as outputs too."""
+    steps = dict.fromkeys(values, np.arange(case.steps))
+    state = stream.state
+    for tensor in case.model.states:
+        if tensor.source is not None and tensor.source[1] not in values:
+            values[tensor.source[1]] = state[tensor.name][None]
+            steps[tensor.source[1]] = np.array([case.steps - 1])
+    return Trace(name, steps, values)
+
+
+def _plain(arrays: Arrays) -> Any:
+    """What a stream takes: the array itself where there is one."""
+    return next(iter(arrays.values())) if len(arrays) == 1 else arrays
+
+
+def _named(outputs: Sequence[TensorInfo], result: Any) -> Arrays:
+    return dict(result) if isinstance(result, Mapping) else {outputs[0].name: result}
+
+
+# The ONNX graph
+
+
+def graph_whole(name: str, case: Case, graph: Graph) -> Trace:
+    """The graph over the whole sequence in one call; over prefixes too for outputs that have no time axis."""
+    if not case.is_sequence:
+        raise NotComparedError("a step graph has no time axis")
+    length = _fixed_length(case, graph)
+    if length is not None and length > case.steps:
+        raise NotComparedError(f"the graph takes exactly {length} frames, the check has {case.steps}")
+
+    def run(steps: int) -> Arrays:
+        return graph.run({**case.initial_states(), **case.feed(0, steps)})
+
+    return whole_trace(name, case, run, length)
+
+
+def graph_stepped(name: str, case: Case, graph: Graph, seconds: float = np.inf) -> Trace:
+    """The graph a step at a time, its state outputs fed back. Stops after `seconds`, and says so in the
+    note."""
+    if case.hidden_states:
+        raise NotComparedError(f"the graph keeps {', '.join(case.hidden_states)} inside: no state to feed back")
+    if _fixed_length(case, graph) not in (None, 1):
+        raise NotComparedError(f"the graph takes exactly {_fixed_length(case, graph)} frames, not one")
+    pairs, state, results = case.state_names, case.initial_states(), []
+    deadline = time.monotonic() + seconds
+    for t in range(case.steps):
+        result = graph.run({**state, **case.feed(t, t + 1)})
+        state = {name: result[output] for name, output in pairs.items()}
+        results.append(result)
+        if time.monotonic() > deadline:
+            break
+    return stepped_trace(name, case, results)
+
+
+def _fixed_length(case: Case, graph: Graph) -> int | None:
+    """How many frames the graph insists on, or None."""
+    for tensor in case.model.inputs:
+        size = None if tensor.time_axis is None else graph.input_shapes[tensor.name][tensor.time_axis]
+        if isinstance(size, int):
+            return size
+    return None
+
+
+def whole_trace(name: str, case: Case, run: Callable[[int], Arrays], length: int | None = None) -> Trace:
+    """Assemble a trace from runs over the first `steps` frames."""
+    total = length or case.steps
+    prefixes = [total] if length else _prefixes(total)
+    whole = run(total)
+    timeless = [t for t in case.model.outputs if t.time_axis is None and t.name in whole]
+    runs = [run(steps) for steps in prefixes[:-1]] if timeless else []
+    steps: dict[str, NDArray[np.int64]] = {}
+    values: Arrays = {}
+    for tensor in case.model.outputs:
+        if tensor in timeless:
+            steps[tensor.name] = np.array(prefixes) - 1
+            values[tensor.name] = np.stack([r[tensor.name] for r in (*runs, whole)])
+        elif tensor.name in whole:
+            values[tensor.name] = as_frames(tensor, whole[tensor.name])
+            steps[tensor.name] = np.arange(len(values[tensor.name]))
+    _add_states(case, total, whole, steps, values)
+    return Trace(name, steps, values, f"first {total} steps" if total < case.steps else "")
+
+
+def _prefixes(total: int) -> list[int]:
+    """The lengths of whole runs, the last one `total`."""
+    spread = [space(1, total, PREFIXES // 2) for space in (np.geomspace, np.linspace)]
+    lengths: list[int] = np.unique(np.concatenate(spread).round().astype(int)).tolist()
+    return lengths
+
+
+def stepped_trace(name: str, case: Case, results: Sequence[Arrays]) -> Trace:
+    """Assemble a trace from the results of the first steps, one each."""
+    outputs = [t for t in case.model.outputs if t.name in results[0]]
+    values = {t.name: np.concatenate([as_frames(t, r[t.name])[:1] for r in results]) for t in outputs}
+    steps = dict.fromkeys(values, np.arange(len(results)))
+    _add_states(case, len(results), results[-1], steps, values)
+    return Trace(name, steps, values, f"first {len(results)} steps" if len(results) < case.steps else "")
+
+
+def _add_states(case: Case, total: int, last: Arrays, steps: dict[str, NDArray[np.int64]], values: Arrays) -> None:
+    """The states after the last step."""
+    for output in case.state_names.values():
+        if output in last and output not in values:
+            steps[output], values[output] = np.array([total - 1]), last[output][None]
+
+
+class OrtGraph:
+    """The graph in onnxruntime, on one thread, as users run it: with its own optimisations.
+
+    Raises
+    ------
+    NotComparedError
+        onnxruntime is not installed, or refuses the graph.
+    """
+
+    def __init__(self, path: Path) -> None:
+        try:
+            import onnxruntime
+        except ImportError as error:
+            raise NotComparedError("onnxruntime is not installed: pip install onnxruntime") from error
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # what goes wrong arrives as an exception
+        with its_reason("onnxruntime"):
+            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        self.input_shapes: dict[str, tuple[int | str | None, ...]] = {
+            i.name: tuple(i.shape) for i in self.session.get_inputs()
+        }
+        self.output_names: list[str] = [o.name for o in self.session.get_outputs()]
+
+    def run(self, feeds: Mapping[str, Any]) -> Arrays:
+        with its_reason("onnxruntime"):
+            return dict(zip(self.output_names, self.session.run(None, dict(feeds)), strict=True))
+
+
+class OracleGraph:
+    """The graph in float64 (`streamgru_export.oracle`).
+
+    Raises
+    ------
+    NotComparedError
+        onnx is not installed, or the oracle does not have an operator.
+    """
+
+    def __init__(self, model: Any) -> None:
+        try:
+            import onnx
+
+            from streamgru_export.oracle import Float64Model
+        except ImportError as error:
+            raise NotComparedError(f"the oracle needs onnx ({error}): pip install 'streamgru[onnx]'") from error
+        self.proto: Any = model if isinstance(model, onnx.ModelProto) else onnx.load(model)
+        with its_reason("the oracle"):
+            self._model = Float64Model(self.proto)
+        self.input_shapes: dict[str, tuple[int | str | None, ...]] = {
+            value.name: tuple(d.dim_value or d.dim_param for d in value.type.tensor_type.shape.dim)
+            for value in self.proto.graph.input
+        }
+        self.output_names: list[str] = self._model.output_names
+
+    def run(self, feeds: Mapping[str, Any]) -> Arrays:
+        with its_reason("the oracle"):
+            return self._model.run(feeds)
+
+
+def ort_call(case: Case, graph: OrtGraph, frames: int) -> Callable[[int], object]:
+    """`run` of one frame and a zero state, as a function of the frame's number: what a latency is measured
+    on."""
+    run = graph.session.run
+    prepared = [{**case.initial_states(), **case.feed(t, t + 1)} for t in range(frames)]
+    return lambda t: run(None, prepared[t])
+
+
+@contextmanager
+def its_reason(who: str) -> Iterator[None]:
+    """Turn whatever others raise into the reason why they were not compared."""
+    try:
+        yield
+    except NotComparedError:
+        raise
+    except Exception as error:
+        lines = str(error).strip().splitlines() or [""]
+        raise NotComparedError(f"{who} failed: {type(error).__name__}: {lines[0]}") from error

@@ -1,0 +1,359 @@
+"""A stream: one state, moved on frame by frame. One thread at a time; any number of streams on one model.
+
+`step` costs little more than the C call: the frame goes by one memmove into the arena that `step_inplace` reads, and
+everything that could be looked up is looked up once. The checks that name what is wrong run only after something was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol, TypeAlias
+
+import numpy as np
+import numpy.typing as npt
+
+from ._kernel import ffi, lib
+from ._status import aligned, raise_for
+from .errors import ModelError, NonFiniteError, ShapeError, StateError
+from .model import Model, TensorInfo
+
+Array: TypeAlias = npt.NDArray[Any]
+Frames: TypeAlias = "Array | Mapping[str, Array]"
+Results: TypeAlias = "Array | dict[str, Array]"
+MOST_FRAMES = 2**31  # in a block
+
+
+class Named(Protocol):
+    """A tensor as far as its place among the others goes."""
+
+    @property
+    def name(self) -> str: ...
+
+
+class Stream:
+    """One stream of a model. Made by :meth:`Model.stream`; also a context manager.
+
+    Attributes
+    ----------
+    x, y : numpy.ndarray or dict of name to numpy.ndarray
+        The buffers that :meth:`step_inplace` reads and writes (arrays where there is one, dicts where there are
+        several). They belong to the stream, and :meth:`step` uses them too.
+    """
+
+    def __init__(self, model: Model, *, block: int = 1, nonfinite: str = "refuse") -> None:
+        if nonfinite not in ("refuse", "pass"):
+            raise ValueError(f"nonfinite is 'refuse' or 'pass', not {nonfinite!r}")
+        size = lib.sgru_stream_size(model._c, block) if 1 <= block < MOST_FRAMES else 0
+        if size == 0:
+            raise ValueError(f"block must be at least 1 and fit in memory, not {block}")
+        self.model = model
+        self._options = {"block": block, "nonfinite": nonfinite}
+        try:
+            self._memory = aligned(size)
+        except MemoryError as error:
+            raise ModelError(f"a stream in blocks of {block} takes {size} bytes: they cannot be had") from error
+        buffer = ffi.from_buffer(self._memory)
+        flags = lib.SGRU_PASS_NONFINITE if nonfinite == "pass" else 0
+        self._open = lib.sgru_stream_init(buffer, size, model._c, block, flags)
+        self._c = self._open  # NULL once the stream is closed
+        self._inputs = tuple(self._view(lib.sgru_input(self._c, i), t) for i, t in enumerate(model.inputs))
+        self._outputs = tuple(self._view(lib.sgru_output(self._c, i), t) for i, t in enumerate(model.outputs))
+        self.x = one_or_all(model.inputs, self._inputs)
+        self.y = one_or_all(model.outputs, self._outputs)
+        self._prepare_fast_path()
+
+    def _view(self, pointer: Any, tensor: TensorInfo) -> Array:
+        """The stream's own memory at `pointer`, as an array."""
+        start = int(ffi.cast("uintptr_t", pointer)) - self._memory.ctypes.data
+        count = int(np.prod(tensor.shape, dtype=np.int64)) * tensor.dtype.itemsize
+        return self._memory[start : start + count].view(tensor.dtype).reshape(tensor.shape)
+
+    def _prepare_fast_path(self) -> None:
+        """What `step` needs for a model of one input. A shape of None fits no array."""
+        self._x_shape: tuple[int, ...] | None = None
+        if len(self._inputs) == 1:
+            x = self._inputs[0]
+            self._x_shape, self._x_dtype, self._x_bytes = x.shape, x.dtype, x.nbytes
+            self._x_pointer = lib.sgru_input(self._c, 0)
+        copies: dict[str, Callable[[], Array]] = {
+            tensor.name: y.copy for tensor, y in zip(self.model.outputs, self._outputs, strict=True)
+        }
+        self._copy_outputs: Callable[[], Results]
+        if len(copies) == 1:
+            (self._copy_outputs,) = copies.values()
+        else:
+            self._copy_outputs = lambda: {name: copy() for name, copy in copies.items()}
+
+    # ---- frames ----
+
+    def step(self, x: Frames) -> Any:
+        """One frame in, one frame out; the state moves on.
+
+        Parameters
+        ----------
+        x : array, or dict of name to array for a model of several inputs
+            C-contiguous, of the input's dtype and its frame shape (axes of length 1 may be left out).
+
+        Returns
+        -------
+        y : array, or dict of name to array
+            New arrays of the outputs' frame shapes.
+
+        Raises
+        ------
+        ShapeError
+            Wrong shape, dtype or layout, a missing or unknown input, an id out of range.
+        NonFiniteError
+            The frame holds NaN or infinity, or the state would.
+        StateError
+            The stream is closed.
+
+        In each case the state is what it was.
+        """
+        if type(x) is np.ndarray and x.shape == self._x_shape and x.dtype is self._x_dtype:
+            try:
+                ffi_memmove(self._x_pointer, x, self._x_bytes)
+            except (ValueError, BufferError):
+                _check(self.model.inputs[0], x, self.model.inputs[0].shape)
+                raise
+            if status := step_inplace(self._c):
+                self._refuse(x, status)
+            return self._copy_outputs()
+        return self._step_any(x)
+
+    def _step_any(self, x: Frames) -> Any:
+        """The general way: any number of inputs, squeezed shapes, arrays of subclasses."""
+        for buffer, frame in zip(self._inputs, self._checked_frames(x), strict=True):
+            buffer[...] = frame
+        if status := step_inplace(self._c):
+            self._refuse(x, status)
+        return self._copy_outputs()
+
+    def step_inplace(self) -> None:
+        """One frame, zero copy: reads :attr:`x`, writes :attr:`y`.
+
+        Raises
+        ------
+        NonFiniteError, ShapeError, StateError
+            As :meth:`step`; the state is what it was.
+        """
+        if status := step_inplace(self._c):
+            self._refuse(self.x, status)
+
+    def run(self, x: Frames) -> Any:
+        """Many frames in one C call, the GIL released: the same bits as so many steps.
+
+        Parameters
+        ----------
+        x : array, or dict of name to array
+            What the ONNX graph takes: ``[T, B, I]`` or ``[B, T, I]`` as its time axis stands. For a graph of one step,
+            and for inputs without a time axis, frames stacked on a new first axis.
+
+        Returns
+        -------
+        y : array, or dict of name to array
+            Stacked likewise.
+
+        Raises
+        ------
+        ShapeError, NonFiniteError, StateError
+            As :meth:`step`; the whole run is undone.
+        """
+        arrays = self._checked_sequences(x)
+        frames = len(arrays[0]) if arrays else 0
+        results = [np.empty((frames, *t.shape), t.dtype) for t in self.model.outputs]
+        if frames:
+            inputs = [ffi.from_buffer(a) for a in arrays]
+            outputs = [ffi.from_buffer(r, require_writable=True) for r in results]
+            status = lib.sgru_run(self._c, frames, ffi.new("void *[]", inputs), ffi.new("void *[]", outputs))
+            if status != 0:
+                self._refuse(x, status)
+        placed = tuple(
+            np.moveaxis(r, 0, t.time_axis) if t.time_axis else r
+            for r, t in zip(results, self.model.outputs, strict=True)
+        )
+        return one_or_all(self.model.outputs, placed)
+
+    # ---- the state ----
+
+    def reset(self) -> None:
+        """The state back to its reset value: zeros, or the constant initial state of the graph."""
+        self._check_open()
+        lib.sgru_reset(self._c)
+
+    def save(self) -> bytes:
+        """The state as bytes, for :meth:`restore` on any stream of this image, on any machine."""
+        self._check_open()
+        blob = bytearray(lib.sgru_save_size(self.model._c))
+        raise_for(lib.sgru_save(self._c, ffi.from_buffer(blob), len(blob)), "saving the state")
+        return bytes(blob)
+
+    def restore(self, state: bytes) -> None:
+        """Take over a state that :meth:`save` gave.
+
+        Raises
+        ------
+        StateError
+            Not such a state, of another model, truncated or altered; the stream's own is as it was.
+        """
+        self._check_open()
+        buffer = ffi.from_buffer(state)
+        raise_for(lib.sgru_restore(self._c, buffer, len(buffer)), "restoring a state")
+
+    def clone(self) -> Stream:
+        """A new stream of the same model in the same state; from here on the two are independent."""
+        other = Stream(self.model, **self._options)  # type: ignore[arg-type]
+        other.restore(self.save())
+        return other
+
+    @property
+    def state(self) -> dict[str, Array]:
+        """A copy of the state by name."""
+        return {name: view.copy() for name, view in self._saved_states(np.frombuffer(self.save(), np.uint8)).items()}
+
+    def set_state(self, values: Mapping[str, Array]) -> None:
+        """Take over states by name, as :attr:`state` gives them: an encoder's last state, for a decoder. Those not
+        named stay as they are.
+
+        Raises
+        ------
+        ShapeError
+            There is no state of that name, or it has another shape or dtype.
+        NonFiniteError
+            NaN or infinity, unless the stream lets them pass.
+
+        In each case the state is what it was.
+        """
+        known = {tensor.name: tensor for tensor in self.model.states}
+        saved = np.frombuffer(bytearray(self.save()), np.uint8)
+        views = self._saved_states(saved)
+        for name, value in values.items():
+            if name not in known:
+                raise ShapeError(f"there is no state {name!r}; there are {list(known)}")
+            array = as_frame(known[name], value)
+            if self._options["nonfinite"] == "refuse" and not np.isfinite(array).all():
+                raise NonFiniteError(f"state {name!r}: NaN or infinity; open the stream with nonfinite='pass'")
+            views[name][...] = array
+        state = saved[-self.model._c.state_size :] if known else saved[:0]
+        saved[16:24].view("<u8")[0] = lib.sgru_checksum(ffi.from_buffer(state), len(state))
+        self.restore(saved.tobytes())
+
+    def _saved_states(self, saved: Array) -> dict[str, Array]:
+        """The states inside of saved bytes, by name."""
+        at = lib.sgru_save_size(self.model._c) - self.model._c.state_size
+        found = {}
+        for tensor in self.model.states:
+            count = int(np.prod(tensor.shape, dtype=np.int64)) * tensor.dtype.itemsize
+            found[tensor.name] = saved[at : at + count].view(tensor.dtype).reshape(tensor.shape)
+            at += -(-count // 64) * 64
+        return found
+
+    @property
+    def isa(self) -> str:
+        """The instruction set this stream runs on."""
+        return str(ffi.string(lib.sgru_stream_isa(self._open)).decode())
+
+    def close(self) -> None:
+        """End the stream; a further call raises :class:`StateError`. Closing twice is fine."""
+        self._c = ffi.NULL
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    # ---- what was wrong ----
+
+    def _check_open(self) -> None:
+        if self._c == ffi.NULL:
+            raise StateError("this stream is closed: open another with model.stream()")
+
+    def _refuse(self, x: Frames, status: int) -> None:
+        """Raise for a call that the core refused."""
+        self._check_open()
+        for tensor, array in zip(self.model.inputs, self._as_list(x), strict=True):
+            if tensor.dtype.kind == "f" and not np.isfinite(array).all():
+                where = np.unravel_index(int(np.argmin(np.isfinite(array))), np.shape(array))
+                raise NonFiniteError(
+                    f"input {tensor.name!r} holds {np.asarray(array)[where]} at {tuple(map(int, where))}; "
+                    "the frame was refused and the state is as it was. "
+                    "Clean the input, or open the stream with nonfinite='pass'"
+                )
+        raise_for(status, "this frame")
+
+    def _as_list(self, x: Frames) -> list[Array]:
+        """The arrays in the order of the model's inputs."""
+        return as_list(self.model.inputs, x)
+
+    def _checked_frames(self, x: Frames) -> list[Array]:
+        self._check_open()
+        return [as_frame(tensor, array) for tensor, array in zip(self.model.inputs, self._as_list(x), strict=True)]
+
+    def _checked_sequences(self, x: Frames) -> list[Array]:
+        """The inputs as contiguous ``[T, *frame]`` arrays."""
+        self._check_open()
+        pairs = zip(self.model.inputs, self._as_list(x), strict=True)
+        arrays = [np.ascontiguousarray(as_frames(tensor, array)) for tensor, array in pairs]
+        if len({len(a) for a in arrays}) > 1:
+            lengths = {t.name: len(a) for t, a in zip(self.model.inputs, arrays, strict=True)}
+            raise ShapeError(f"the inputs must have the same number of frames, got {lengths}")
+        return arrays
+
+
+ffi_memmove = ffi.memmove
+step_inplace = lib.sgru_step_inplace
+
+
+def _check(tensor: TensorInfo, array: Array, shape: tuple[int, ...]) -> Array:
+    """The array, where its dtype, shape (up to axes of length 1) and layout are what the input takes."""
+    if not isinstance(array, np.ndarray):
+        raise ShapeError(
+            f"input {tensor.name!r}: expected a numpy array of {tensor.dtype}{list(shape)}, got {type(array).__name__}"
+        )
+    if array.dtype != tensor.dtype:
+        raise ShapeError(
+            f"input {tensor.name!r}: expected {tensor.dtype}, got {array.dtype}; "
+            f"convert it with x.astype(numpy.{tensor.dtype})"
+        )
+    if array.shape != shape and _squeezed(array.shape) != _squeezed(shape):
+        raise ShapeError(f"input {tensor.name!r}: expected shape {list(shape)}, got {list(array.shape)}")
+    if not array.flags.c_contiguous:
+        raise ShapeError(f"input {tensor.name!r}: the array is not C-contiguous; pass numpy.ascontiguousarray(x)")
+    return array
+
+
+def as_frame(tensor: TensorInfo, array: Array) -> Array:
+    """A checked array in the frame's own shape."""
+    return _check(tensor, array, tensor.shape).reshape(tensor.shape)
+
+
+def as_frames(tensor: TensorInfo, array: Array) -> Array:
+    """A checked sequence as ``[T, *frame]``, a view."""
+    axis = tensor.time_axis or 0
+    frames = np.shape(array)[axis] if np.ndim(array) > axis else 0
+    shape = (*tensor.shape[:axis], frames, *tensor.shape[axis:])
+    return np.moveaxis(_check(tensor, array, shape).reshape(shape), axis, 0)
+
+
+def as_list(inputs: Sequence[Named], x: Frames) -> list[Array]:
+    """The arrays in the order of the inputs."""
+    if not isinstance(x, Mapping):
+        if len(inputs) != 1:
+            raise ShapeError(f"this model has {len(inputs)} inputs: pass a dict with {', '.join(map(str, inputs))}")
+        return [x]
+    names = [tensor.name for tensor in inputs]
+    if set(x) != set(names):
+        raise ShapeError(f"the inputs are {names}, got {sorted(map(str, x))}")
+    return [x[name] for name in names]
+
+
+def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(n for n in shape if n != 1)
+
+
+def one_or_all(tensors: Sequence[Named], arrays: tuple[Array, ...]) -> Any:
+    """The array of a single tensor, or all by name."""
+    if len(arrays) == 1:
+        return arrays[0]
+    return {tensor.name: array for tensor, array in zip(tensors, arrays, strict=True)}

@@ -1,0 +1,234 @@
+"""ONNX to ``.sgru``: the passes in order. The work is in passes/; this file only says what follows what."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+from streamgru.errors import ModelError
+
+from . import image as images
+from .graph import Graph
+from .onnx_reader import read
+from .passes.batchnorm import fold_batch_norm
+from .passes.causal import check_causal
+from .passes.copies import merge_copies
+from .passes.fuse import fuse
+from .passes.history import keep_history
+from .passes.lower import lower
+from .passes.places import Time
+from .passes.plan import plan
+from .passes.states import Slot
+from .passes.stream import Streamed, make_stream
+from .passes.time import Timeline, find_time, refuse_bound_time, sequence_lengths, unbake
+from .program import Program, Tensor
+
+if TYPE_CHECKING:
+    import onnx
+
+MODES = ("stream", "whole")
+
+
+@dataclass(frozen=True)
+class Compiled:
+    """A compiled model.
+
+    Attributes
+    ----------
+    image : bytes
+        The ``.sgru`` file.
+    kind : str
+        "sequence": a sequence graph, one frame at a time; "step": a step graph; "whole": as it stands.
+    inputs, outputs, states : dict
+        Name -> shape as the image has it (of one frame, without the time axis).
+    time_axis : dict
+        Input or output name -> where the time axis was, None where there was none.
+    pairs : list of (str, str)
+        The graph's own state inputs and outputs, which the stream now keeps.
+    notes : list of str
+        What the caller should know.
+    program : Program
+        What the image holds, for those who want to look.
+    """
+
+    image: bytes
+    kind: str
+    inputs: dict[str, tuple[int, ...]]
+    outputs: dict[str, tuple[int, ...]]
+    states: dict[str, tuple[int, ...]]
+    time_axis: dict[str, int | None]
+    pairs: list[tuple[str, str]]
+    notes: list[str] = field(default_factory=list)
+    program: Program = field(default_factory=Program, repr=False)
+
+
+@dataclass
+class _Static:
+    """A static graph, ready to be lowered."""
+
+    graph: Graph
+    kind: str
+    slots: list[Slot]
+    pairs: list[tuple[str, str]]
+    axes: dict[str, int | None]
+    notes: list[str]
+
+
+def compile(
+    source: str | os.PathLike[str] | bytes | onnx.ModelProto | Graph,
+    path: str | os.PathLike[str] | None = None,
+    *,
+    mode: str = "stream",
+    batch: int = 1,
+    dims: Mapping[str, int] | None = None,
+    time_axis: Mapping[str, int] | None = None,
+    state: Iterable[tuple[str, str]] | None = None,
+    length: int | None = None,
+) -> Compiled:
+    """Compiles an ONNX model.
+
+    Parameters
+    ----------
+    source : path, bytes, ModelProto or Graph
+        The model.
+    path : path, optional
+        Where to write the image; never left half written.
+    mode : {"stream", "whole"}
+        One frame at a time with the state kept, or the graph as it stands, for sequences of `length`.
+    batch : int
+        What a dynamic batch dimension is bound to.
+    dims : mapping, optional
+        Other dynamic dimensions by name.
+    time_axis : mapping, optional
+        Input name -> time axis, where it is not found or not what is meant.
+    state : iterable of (input, output), optional
+        The state pairs of a step graph; what is found otherwise is then not used.
+    length : int, optional
+        For mode="whole": the number of frames.
+
+    Raises
+    ------
+    ModelError
+        The model cannot be read, compiled or streamed; the message names the node.
+    """
+    if mode not in MODES:
+        raise ModelError(f"mode={mode!r}; 'stream' or 'whole' was expected")
+    if batch < 1 or (length is not None and length < 1):
+        raise ModelError("batch and length must be 1 or more")
+    graph = source if isinstance(source, Graph) else read(source)
+    timeline = find_time(graph, dims or {}, batch, time_axis)
+    if mode == "stream":
+        refuse_bound_time(graph, dims or {}, batch)
+    static = _whole(timeline, length) if mode == "whole" else _streaming(timeline, state)
+    static.notes[:0] = [*graph.notes, *static.graph.recognised.values(), *_suspicions(static.graph)]
+    compiled = _finish(static, timeline.batch_axes() if mode == "stream" else {})
+    for note in compiled.notes:
+        if note.startswith("warning: "):
+            warnings.warn(note.removeprefix("warning: "), stacklevel=2)
+    if path is not None:
+        images.write(compiled.image, path)
+    return compiled
+
+
+def _whole(timeline: Timeline, length: int | None) -> _Static:
+    """The graph as it stands."""
+    if timeline.time and length is None:
+        raise ModelError(f"mode='whole' needs length=: the dimension '{sorted(timeline.time)[0]}' is the time axis")
+    return _Static(timeline.at(length or 1), "whole", [], [], {}, [])
+
+
+def _streaming(timeline: Timeline, declared: Iterable[tuple[str, str]] | None) -> _Static:
+    """One frame, with its states."""
+    declared = None if declared is None else list(declared)
+    if timeline.time:
+        return _sequence(timeline, declared)
+    static = timeline.at(1)
+    step = make_stream(static, None, declared, set())
+    lengths = sequence_lengths(static)
+    if step.pairs or not lengths:
+        return _step(step)
+    together = static.recognised and max(lengths.values()) > 1  # steps that were unrolled, one GRU now
+    why = "no input has an axis that it runs along"
+    try:
+        sequence = unbake(replace(timeline, graph=timeline.at(1)) if together else timeline)
+        if sequence is not None:
+            return _sequence(sequence, declared)
+    except ModelError as error:
+        if any(n > 1 for o, n in lengths.items() if o not in static.recognised):
+            raise
+        why = str(error)  # one step, with its length of 1 all over the graph: it is a step as it stands
+    if together:
+        step.notes.append(f"the steps that were unrolled stay together, one call runs them all: {why}")
+    return _step(step)
+
+
+def _sequence(timeline: Timeline, declared: list[tuple[str, str]] | None) -> _Static:
+    """A graph with a time axis, bound to one frame."""
+    causality = check_causal(timeline)
+    graph = timeline.at(1)
+    axes: dict[str, int | None] = {p.name: timeline.axes().get(p.name) for p in graph.inputs}
+    for port in graph.outputs:
+        place = causality.places.get(port.name)
+        axes[port.name] = place.axis if isinstance(place, Time) else None
+        if isinstance(place, Time) and port.shape[place.axis] != 1:
+            raise ModelError(
+                f"output '{port.name}': its time axis {place.axis} is merged with another dimension; "
+                "reshape it in the model, or compile it with batch=1"
+            )
+    timed = {name for name, axis in axes.items() if axis is not None}
+    streamed = make_stream(graph, causality.over_time, declared, timed)
+    streamed.slots += keep_history(streamed.graph, causality.places)
+    return _Static(streamed.graph, "sequence", streamed.slots, streamed.pairs, axes, streamed.notes)
+
+
+def _step(step: Streamed) -> _Static:
+    names = [p.name for p in (*step.graph.inputs, *step.graph.outputs)]
+    return _Static(step.graph, "step", step.slots, step.pairs, dict.fromkeys(names), step.notes)
+
+
+def _suspicions(graph: Graph) -> list[str]:
+    """Graphs that are known to compute something else than their author thinks."""
+    found = []
+    for node in graph.nodes:
+        of_torch = graph.producer.lower().startswith("pytorch") or node.from_torch_gru
+        is_meant = node.attrs.get("linear_before_reset", 0) or graph.recognised.keys() & set(node.outputs)
+        if node.op_type == "GRU" and of_torch and not is_meant:
+            found.append(
+                f"warning: {node}: linear_before_reset=0 in a model exported from PyTorch, whose GRU is "
+                "linear_before_reset=1. Exporters with onnxscript before 0.7.1 lost it; this model "
+                "then computes something else than the module did (streamgru.parity shows it). "
+                "It is obeyed as it stands"
+            )
+    return found
+
+
+def _finish(static: _Static, batch_axes: Mapping[str, int]) -> Compiled:
+    """Lowers, plans and writes."""
+    fold_batch_norm(static.graph)
+    program = lower(static.graph, static.slots, static.axes)
+    fuse(program)
+    merge_copies(program)
+    plan(program)
+    names = [t.name for t in (*program.inputs, *program.outputs)]
+    axes = {n: static.axes.get(n) for n in names} if static.kind != "whole" else {}
+    batch = {n: batch_axes[n] for n in names if n in batch_axes}
+    graph = static.graph
+    states = [
+        {"name": s.name, "input": s.input if s.is_pair else None, "output": s.output if s.is_pair else None}
+        for s in static.slots
+    ]
+    about: dict[str, Any] = {
+        "source": graph.source, "sha256": graph.sha256, "producer": graph.producer, "opset": graph.opset,
+        "kind": static.kind, "time_axis": axes, "batch_axis": batch, "states": states, "notes": static.notes,
+    }  # fmt: skip
+    return Compiled(
+        images.build(program, about), static.kind, _shapes(program.inputs), _shapes(program.outputs),
+        _shapes(program.states), axes, static.pairs, static.notes, program,
+    )  # fmt: skip
+
+
+def _shapes(tensors: list[Tensor]) -> dict[str, tuple[int, ...]]:
+    return {t.name: t.shape for t in tensors}

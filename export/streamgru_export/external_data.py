@@ -1,0 +1,70 @@
+"""Weights that lie in a file beside the model. Only files inside the model's own folder are ever opened.
+
+The paths, offsets and lengths come from the model, so none of them is trusted.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePosixPath, PureWindowsPath
+
+import onnx
+
+from streamgru.errors import ModelError
+
+
+def load_external(tensor: onnx.TensorProto, folder: Path | None, max_bytes: int) -> None:
+    """Puts the bytes of an external `tensor` into it.
+
+    Parameters
+    ----------
+    tensor : TensorProto
+        A tensor whose ``data_location`` is EXTERNAL.
+    folder : Path or None
+        The model's folder; None where the model came from memory.
+    max_bytes : int
+        No more than this is read.
+
+    Raises
+    ------
+    ModelError
+        Naming the tensor: a path outside the folder, a missing file, an offset or length that does not fit.
+    """
+    entry = {e.key: e.value for e in tensor.external_data}
+    who = f"tensor '{tensor.name}'"
+    if folder is None:
+        raise ModelError(f"{who} lies in an external file, but the model was given as bytes: pass its path instead")
+    path = _inside(folder, entry.get("location", ""), who)
+    size = path.stat().st_size
+    offset = _number(entry.get("offset", "0"), "offset", who)
+    length = _number(entry["length"], "length", who) if "length" in entry else size - offset
+    if offset > size or length < 0 or length > size - offset:
+        raise ModelError(
+            f"{who}: bytes {offset} to {offset + length} lie beyond the end of '{path.name}' ({size} bytes)"
+        )
+    if length > max_bytes:
+        raise ModelError(f"{who}: {length} bytes of external data; at most {max_bytes} are accepted")
+    with path.open("rb") as file:
+        file.seek(offset)
+        tensor.raw_data = file.read(length)
+    tensor.data_location = onnx.TensorProto.DEFAULT
+    del tensor.external_data[:]
+
+
+def _inside(folder: Path, location: str, who: str) -> Path:
+    """The file that `location` names, which must lie in `folder` even after every link is followed."""
+    parts = (PurePosixPath(location), PureWindowsPath(location))
+    if not location or "\0" in location or any(p.is_absolute() or p.anchor or ".." in p.parts for p in parts):
+        raise ModelError(f"{who}: external data at '{location}': only a path inside the model's folder is accepted")
+    root = folder.resolve()
+    path = (root / location).resolve()
+    if not path.is_relative_to(root):
+        raise ModelError(f"{who}: external data at '{location}' leads outside the model's folder")
+    if not path.is_file():
+        raise ModelError(f"{who}: its external data file '{location}' is not beside the model; copy it there")
+    return path
+
+
+def _number(text: str, what: str, who: str) -> int:
+    if not (text.isascii() and text.isdigit()) or len(text) > 18:
+        raise ModelError(f"{who}: external data has the {what} '{text[:40]}'; a non-negative number was expected")
+    return int(text)

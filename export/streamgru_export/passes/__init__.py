@@ -1,0 +1,1 @@
+"""The passes from an ONNX graph to a step program, one file each."""

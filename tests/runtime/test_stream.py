@@ -1,0 +1,284 @@
+"""A stream: right values, one state that the user owns, and errors that change nothing."""
+
+import threading
+
+import numpy as np
+import pytest
+
+import streamgru
+from runtime.models import expected, gru_model, sequence
+from streamgru import NonFiniteError, ShapeError, StateError
+
+FLOAT = 2e-6  # float32 against float64, states within [-1, 1]
+
+
+@pytest.fixture(name="model", scope="module")
+def fixture_model():
+    return gru_model()
+
+
+@pytest.fixture(name="stream")
+def fixture_stream(model):
+    with model.stream() as stream:
+        yield stream
+
+
+def test_steps_give_what_float64_gives(stream):
+    x = sequence(50)
+    y = np.stack([stream.step(frame) for frame in x])
+    np.testing.assert_allclose(y, expected(x).reshape(y.shape), atol=FLOAT, rtol=0)
+
+
+@pytest.mark.parametrize("isa", streamgru.available_isas())
+@pytest.mark.parametrize("block", [1, 2, 7, 16])
+def test_a_run_has_the_bits_of_single_steps(model, isa, block):
+    x = sequence(50)
+    stream = model.stream()
+    steps = np.stack([stream.step(frame) for frame in x])
+    streamgru.set_isa(isa)
+    try:
+        other = model.stream(block=block)
+    finally:
+        streamgru.set_isa()
+    assert other.isa == isa
+    halves = np.concatenate([other.run(x[:23]), other.run(x[23:])])
+    assert np.array_equal(halves.reshape(steps.shape), steps)
+
+
+def test_step_inplace_has_the_bits_of_step(model, stream):
+    zero_copy = model.stream()
+    x, y = zero_copy.x, zero_copy.y
+    for frame in sequence(20):
+        x[:] = frame
+        zero_copy.step_inplace()
+        assert np.array_equal(stream.step(frame), y)
+
+
+def test_step_returns_arrays_of_its_own(stream):
+    x = sequence(2)
+    first = stream.step(x[0])
+    kept = first.copy()
+    stream.step(x[1])
+    assert np.array_equal(first, kept)
+
+
+def test_axes_of_length_one_may_be_left_out(model, stream):
+    x = sequence(3)
+    other = model.stream()
+    for frame in x:
+        assert np.array_equal(stream.step(frame[0]), other.step(frame))
+
+
+def test_reset_is_a_new_beginning(model, stream):
+    x = sequence(10)
+    first = stream.run(x)
+    stream.reset()
+    assert np.array_equal(stream.run(x), first)
+
+
+def test_a_saved_state_goes_on_elsewhere(model, stream):
+    x = sequence(20)
+    stream.run(x[:10])
+    saved = stream.save()
+    here = stream.run(x[10:])
+    for isa in streamgru.available_isas():
+        streamgru.set_isa(isa)
+        elsewhere = model.stream()
+        streamgru.set_isa()
+        elsewhere.restore(saved)
+        assert np.array_equal(elsewhere.run(x[10:]), here)
+
+
+def test_a_clone_is_independent(stream):
+    x = sequence(20)
+    stream.run(x[:10])
+    clone = stream.clone()
+    stream.run(sequence(5, seed=9))
+    stream.reset()
+    stream.run(x[:10])
+    assert np.array_equal(clone.run(x[10:]), stream.run(x[10:]))
+
+
+def test_the_state_can_be_looked_at(model, stream):
+    y = stream.step(sequence(1)[0])
+    (state,) = stream.state.values()
+    assert np.array_equal(state.ravel(), y.ravel())
+
+
+def test_a_state_can_be_taken_over_by_name(model, stream):
+    x = sequence(20)
+    stream.run(x[:10])
+    other = model.stream()
+    other.set_state(stream.state)
+    assert np.array_equal(other.run(x[10:]), stream.run(x[10:]))
+    other.set_state({})
+    assert other.save() == stream.save()
+
+
+@pytest.mark.parametrize(
+    "name, value, error, message",
+    [
+        ("h", np.zeros((1, 8), np.float32), ShapeError, r"there is no state 'h'; there are \['the_gru.h'\]"),
+        ("the_gru.h", np.zeros((1, 9), np.float32), ShapeError, r"expected shape \[1, 1, 8\], got \[1, 9\]"),
+        ("the_gru.h", np.zeros((1, 8)), ShapeError, "expected float32, got float64"),
+        ("the_gru.h", np.full((1, 8), np.inf, np.float32), NonFiniteError, "state 'the_gru.h': NaN or infinity"),
+    ],
+)
+def test_a_state_that_does_not_fit_is_refused(stream, name, value, error, message):
+    stream.run(sequence(5))
+    before = stream.save()
+    with pytest.raises(error, match=message):
+        stream.set_state({name: value})
+    assert stream.save() == before
+
+
+def test_many_threads_share_one_model(model):
+    x = sequence(400)
+    want = model.stream().run(x)
+    got = [None] * 8
+
+    def work(i):
+        stream = model.stream()
+        got[i] = np.concatenate([stream.run(x[t : t + 10]) for t in range(0, 400, 10)])
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(len(got))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert all(np.array_equal(want, y) for y in got)
+
+
+# ---- bad input: a clear error, and the state is what it was ----
+
+
+@pytest.fixture(name="unchanged")
+def fixture_unchanged(stream):
+    stream.run(sequence(5))
+    before = stream.save()
+    yield stream
+    assert stream.save() == before
+
+
+BAD = [
+    (np.zeros((1, 6), np.float32), ShapeError, r"expected shape \[1, 5\], got \[1, 6\]"),
+    (np.zeros((5, 2), np.float32), ShapeError, r"expected shape \[1, 5\], got \[5, 2\]"),
+    (np.zeros((1, 5)), ShapeError, r"expected float32, got float64; convert it with x.astype\(numpy.float32\)"),
+    (np.zeros((1, 5), ">f4"), ShapeError, "expected float32, got >f4"),
+    (np.zeros((1, 10), np.float32)[:, ::2], ShapeError, "not C-contiguous; pass numpy.ascontiguousarray"),
+    ([0.0] * 5, ShapeError, "expected a numpy array of float32.*got list"),
+    (np.array([[0, 1, np.nan, 3, 4]], np.float32), NonFiniteError, r"input 'X' holds nan at \(0, 2\)"),
+    (np.array([[0, 1, 2, 3, -np.inf]], np.float32), NonFiniteError, r"input 'X' holds -inf at \(0, 4\)"),
+    ({"X": np.zeros((1, 5), np.float32), "Z": None}, ShapeError, r"the inputs are \['X'\], got \['X', 'Z'\]"),
+]
+
+
+@pytest.mark.parametrize("frame, error, message", BAD)
+def test_a_bad_frame_is_refused(unchanged, frame, error, message):
+    with pytest.raises(error, match=message):
+        unchanged.step(frame)
+
+
+@pytest.mark.parametrize("bad_at", [0, 17, 39])
+def test_a_run_with_one_bad_frame_is_undone_whole(model, bad_at):
+    stream = model.stream(block=4)
+    stream.run(sequence(5))
+    before = stream.save()
+    x = sequence(40)
+    x[bad_at, 0, 3] = np.nan
+    with pytest.raises(NonFiniteError, match=rf"holds nan at \({bad_at}, 0, 3\)"):
+        stream.run(x)
+    assert stream.save() == before
+
+
+@pytest.mark.parametrize("x", [np.zeros((4, 1, 6), np.float32), np.zeros((4, 1, 5)), np.zeros((), np.float32)])
+def test_a_run_of_a_wrong_shape_is_refused(unchanged, x):
+    with pytest.raises(ShapeError, match="expected"):
+        unchanged.run(x)
+
+
+def test_a_run_of_no_frames_is_nothing(unchanged):
+    assert unchanged.run(np.zeros((0, 1, 5), np.float32)).shape[0] == 0
+
+
+def test_nan_passes_where_it_may(model):
+    stream = model.stream(nonfinite="pass")
+    frame = np.zeros((1, 5), np.float32)
+    frame[0, 0] = np.nan
+    y = stream.step(frame)
+    assert np.isnan(y).all()
+    assert set(y.view(np.uint32).ravel()) == {0x7FC00000}
+    stream.reset()
+    assert np.isfinite(stream.step(np.zeros((1, 5), np.float32))).all()
+
+
+def test_an_overflow_inside_leaves_the_state_alone():
+    model = gru_model(activations=["Sigmoid", "Affine"], activation_alpha=[3e38], activation_beta=[0.0])
+    stream = model.stream()
+    before = stream.save()
+    with pytest.raises(NonFiniteError, match="arising in a state"):
+        stream.run(sequence(50) * 100)
+    stream.reset()
+    assert stream.save() == before
+
+
+def test_subnormal_frames_count_as_zero(model, stream):
+    tiny = np.full((1, 5), 1e-40, np.float32)
+    zero = model.stream()
+    assert np.array_equal(stream.step(tiny), zero.step(np.zeros((1, 5), np.float32)))
+
+
+def test_a_silent_stream_decays_to_zero_and_not_to_subnormals():
+    weights_only = gru_model(batch=1)
+    stream = weights_only.stream()
+    for frame in sequence(5):
+        stream.step(frame)
+    (state,) = stream.state.values()
+    assert not np.any((state != 0) & (np.abs(state) < 2.0**-64))
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda s: s.step(np.zeros((1, 5), np.float32)),
+        lambda s: s.step_inplace(),
+        lambda s: s.run(np.zeros((3, 1, 5), np.float32)),
+        lambda s: s.save(),
+        lambda s: s.restore(b""),
+        lambda s: s.reset(),
+        lambda s: s.set_state({}),
+        lambda s: s.state,
+        lambda s: s.clone(),
+    ],
+)
+def test_a_closed_stream_says_so(model, call):
+    stream = model.stream()
+    stream.close()
+    stream.close()
+    with pytest.raises(StateError, match="this stream is closed"):
+        call(stream)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "altered", "foreign", "empty", "not finite"])
+def test_a_bad_saved_state_is_refused(unchanged, damage):
+    blob = bytearray(unchanged.save())
+    if damage == "truncated":
+        blob = blob[:-1]
+    elif damage == "altered":
+        blob[-5] ^= 1
+    elif damage == "foreign":
+        blob = bytearray(gru_model(hidden=9).stream().save())
+    elif damage == "empty":
+        blob = bytearray()
+    else:
+        other = unchanged.model.stream(nonfinite="pass")
+        other.step(np.full((1, 5), np.nan, np.float32))
+        blob = bytearray(other.save())
+    with pytest.raises(StateError, match="a saved state of another model, truncated or altered"):
+        unchanged.restore(bytes(blob))
+
+
+@pytest.mark.parametrize("options", [{"block": 0}, {"block": -3}, {"block": 2**62}, {"nonfinite": "ignore"}])
+def test_bad_stream_options_are_refused(model, options):
+    with pytest.raises(ValueError, match=r"must be at least 1|'refuse' or 'pass'"):
+        model.stream(**options)

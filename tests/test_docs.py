@@ -1,0 +1,54 @@
+"""The documents tell the truth: links lead somewhere, and the README's code runs."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
+
+
+def blocks(language):
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_to_files(document):
+    links = re.findall(r"\]\(([^)#\s]+)[^)]*\)", document.read_text())
+    missing = [link for link in links if "://" not in link and not (document.parent / link).exists()]
+    assert missing == []
+
+
+def test_the_python_examples_run_one_after_the_other(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    namespace = {}
+    for block in blocks("python"):
+        exec(block, namespace)
+    assert namespace["Y"].shape[0] == 99
+
+
+def test_the_c_example_compiles(tmp_path):
+    (block,) = blocks("c")
+    include, _, body = block.partition("\n")
+    source = tmp_path / "example.c"
+    source.write_text(
+        "#define _ISOC11_SOURCE\n#include <stdlib.h>\n"
+        f"{include}\n"
+        "int next_frame(float *x);\n"
+        "int example(const void *image, size_t size, float *x, float *y);\n"
+        f"int example(const void *image, size_t size, float *x, float *y)\n{{\n{body}return status;\n}}\n"
+    )
+    command = [
+        "cc",
+        "-std=c11",
+        "-Wall",
+        "-Wextra",
+        "-Werror",
+        "-fsyntax-only",
+        f"-I{ROOT / 'c_src'}",
+        str(source),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -18,6 +18,37 @@ HEADERS = [
 ]
 FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-g0"]
 
+# What stream.py calls for a frame. cffi's wrappers let go of the interpreter lock around every call, which costs more than a
+# small step does, and where another thread takes the lock meanwhile it keeps it for milliseconds: the wrappers of functions
+# whose names end in _locked keep it.
+DECLARATIONS = """
+int sgru_step_inplace_locked(sgru_stream *stream);
+int sgru_step_to(sgru_stream *stream, uintptr_t y);
+int sgru_step_to_locked(sgru_stream *stream, uintptr_t y);
+"""
+PREAMBLE = """
+#include "streamgru.h"
+
+/* One frame from the input's own memory, its only output to the address y. */
+static int sgru_step_to(sgru_stream *stream, uintptr_t y)
+{
+    if (!stream) return SGRU_E_ARGUMENT;
+    const void *in[] = {sgru_input(stream, 0)};
+    void *out[] = {(void *)y};
+    return sgru_step(stream, in, out);
+}
+
+static int sgru_step_to_locked(sgru_stream *stream, uintptr_t y) { return sgru_step_to(stream, y); }
+
+static int sgru_step_inplace_locked(sgru_stream *stream) { return sgru_step_inplace(stream); }
+
+#define KEEPS_LOCK (__builtin_strstr(__func__, "_locked") != 0)
+#undef Py_BEGIN_ALLOW_THREADS
+#undef Py_END_ALLOW_THREADS
+#define Py_BEGIN_ALLOW_THREADS { PyThreadState *_save = KEEPS_LOCK ? NULL : PyEval_SaveThread();
+#define Py_END_ALLOW_THREADS if (!KEEPS_LOCK) PyEval_RestoreThread(_save); }
+"""
+
 
 def declarations(header: str) -> str:
     """The header as cffi's parser wants it: no comments, no directives but the integer constants."""
@@ -30,9 +61,10 @@ def declarations(header: str) -> str:
 
 ffi = FFI()
 ffi.cdef(declarations((HERE / "streamgru.h").read_text(encoding="utf-8")))
+ffi.cdef(DECLARATIONS)
 ffi.set_source(
     "streamgru._kernel",
-    '#include "streamgru.h"',
+    PREAMBLE,
     sources=[f"c_src/{source}" for source in SOURCES],
     depends=[f"c_src/{header}" for header in HEADERS],
     include_dirs=["c_src"],

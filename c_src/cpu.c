@@ -101,14 +101,20 @@ int sgru_set_isa(const char *name)
 #if defined(__SSE2__)
 #include <xmmintrin.h>
 
+/* Writing the register costs more than reading it, and it holds what is wanted already but for a caller with other modes. */
+enum { MXCSR_DEFAULT = 0x1F80, MXCSR_FLAGS = 0x3F };
+
 sgru_fpenv sgru_fpenv_enter(void)
 {
     sgru_fpenv saved = {_mm_getcsr(), 0};
-    _mm_setcsr(0x1F80);
+    if ((saved.control & ~(uint64_t)MXCSR_FLAGS) != MXCSR_DEFAULT) _mm_setcsr(MXCSR_DEFAULT);
     return saved;
 }
 
-void sgru_fpenv_leave(sgru_fpenv saved) { _mm_setcsr((unsigned)saved.control); }
+void sgru_fpenv_leave(sgru_fpenv saved)
+{
+    if (_mm_getcsr() != saved.control) _mm_setcsr((unsigned)saved.control);
+}
 
 #elif defined(__aarch64__)
 sgru_fpenv sgru_fpenv_enter(void)

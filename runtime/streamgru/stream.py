@@ -1,12 +1,14 @@
 """A stream: one state, moved on frame by frame. One thread at a time; any number of streams on one model.
 
 `step` costs little more than the C call: the frame goes by one memmove into the arena that `step_inplace` reads, and
-everything that could be looked up is looked up once. The checks that name what is wrong run only after something was.
+everything that could be looked up is looked up once; the result is a row of an array made for many steps at once. The
+checks that name what is wrong run only after something was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from itertools import chain
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -21,6 +23,8 @@ Array: TypeAlias = npt.NDArray[Any]
 Frames: TypeAlias = "Array | Mapping[str, Array]"
 Results: TypeAlias = "Array | dict[str, Array]"
 MOST_FRAMES = 2**31  # in a block
+LOCKED_BYTES = 1 << 20  # a step over weights of this size takes some microseconds: it keeps the interpreter lock
+RESULT_BYTES = 16 * 1024  # results of a step are rows of arrays of about this size
 
 
 class Named(Protocol):
@@ -69,20 +73,16 @@ class Stream:
         return self._memory[start : start + count].view(tensor.dtype).reshape(tensor.shape)
 
     def _prepare_fast_path(self) -> None:
-        """What `step` needs for a model of one input. A shape of None fits no array."""
+        """What `step` needs for a model of one input and one output. A shape of None fits no array."""
+        brief = self.model.sizes["image"] <= LOCKED_BYTES
+        self._step_inplace = lib.sgru_step_inplace_locked if brief else lib.sgru_step_inplace
+        self._step_to = lib.sgru_step_to_locked if brief else lib.sgru_step_to
         self._x_shape: tuple[int, ...] | None = None
-        if len(self._inputs) == 1:
+        if len(self._inputs) == len(self._outputs) == 1:
             x = self._inputs[0]
             self._x_shape, self._x_dtype, self._x_bytes = x.shape, x.dtype, x.nbytes
             self._x_pointer = lib.sgru_input(self._c, 0)
-        copies: dict[str, Callable[[], Array]] = {
-            tensor.name: y.copy for tensor, y in zip(self.model.outputs, self._outputs, strict=True)
-        }
-        self._copy_outputs: Callable[[], Results]
-        if len(copies) == 1:
-            (self._copy_outputs,) = copies.values()
-        else:
-            self._copy_outputs = lambda: {name: copy() for name, copy in copies.items()}
+            self._next_result = chain.from_iterable(_results(self.model.outputs[0])).__next__
 
     # ---- frames ----
 
@@ -110,24 +110,25 @@ class Stream:
 
         In each case the state is what it was.
         """
-        if type(x) is np.ndarray and x.shape == self._x_shape and x.dtype is self._x_dtype:
+        if type(x) is ndarray and x.shape == self._x_shape and x.dtype is self._x_dtype:
             try:
                 ffi_memmove(self._x_pointer, x, self._x_bytes)
             except (ValueError, BufferError):
                 _check(self.model.inputs[0], x, self.model.inputs[0].shape)
                 raise
-            if status := step_inplace(self._c):
+            y, address = self._next_result()
+            if status := self._step_to(self._c, address):
                 self._refuse(x, status)
-            return self._copy_outputs()
+            return y
         return self._step_any(x)
 
     def _step_any(self, x: Frames) -> Any:
         """The general way: any number of inputs, squeezed shapes, arrays of subclasses."""
         for buffer, frame in zip(self._inputs, self._checked_frames(x), strict=True):
             buffer[...] = frame
-        if status := step_inplace(self._c):
+        if status := self._step_inplace(self._c):
             self._refuse(x, status)
-        return self._copy_outputs()
+        return one_or_all(self.model.outputs, tuple(y.copy() for y in self._outputs))
 
     def step_inplace(self) -> None:
         """One frame, zero copy: reads :attr:`x`, writes :attr:`y`.
@@ -137,7 +138,7 @@ class Stream:
         NonFiniteError, ShapeError, StateError
             As :meth:`step`; the state is what it was.
         """
-        if status := step_inplace(self._c):
+        if status := self._step_inplace(self._c):
             self._refuse(self.x, status)
 
     def run(self, x: Frames) -> Any:
@@ -302,7 +303,17 @@ class Stream:
 
 
 ffi_memmove = ffi.memmove
-step_inplace = lib.sgru_step_inplace
+ndarray = np.ndarray
+
+
+def _results(tensor: TensorInfo) -> Iterator[Iterator[tuple[Array, int]]]:
+    """For ever: arrays that nobody has seen yet, with their addresses; several at a time are made at the price of one."""
+    size = max(1, int(np.prod(tensor.shape, dtype=np.int64)) * tensor.dtype.itemsize)
+    rows = max(1, RESULT_BYTES // size)
+    while True:
+        array = np.empty((rows, *tensor.shape), tensor.dtype)
+        start = array.ctypes.data
+        yield zip(array, range(start, start + rows * size, size), strict=True)
 
 
 def _check(tensor: TensorInfo, array: Array, shape: tuple[int, ...]) -> Array:

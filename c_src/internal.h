@@ -56,16 +56,28 @@ typedef struct sgru_op {
     uint32_t n_in, n_out, n_params, code;
 } sgru_op;
 
-/* A stream's memory: this struct, then the arenas, the state, its backup and the scratch, each on 64 bytes. */
+/* An input, an output or a state as every call meets it. */
+typedef struct sgru_port {
+    unsigned char *at; /* in frame 0 */
+    size_t step;       /* bytes to the next frame's */
+    size_t bytes;
+    size_t floats; /* elements to look at; 0 where they are no floats */
+} sgru_port;
+
+/* A stream's memory: this struct, the ports (inputs, outputs, states), then the arenas, the state, its backup and the scratch,
+ * each on 64 bytes. The frames of a block follow each other in time and have one state; the frames of a pool are lanes, streams
+ * side by side, and have a state each. */
 struct sgru_stream {
     const sgru_model *model;
     const sgru_kernels *k;
+    const sgru_port *inputs, *outputs, *states;
     unsigned char *arena; /* [block][arena_size] */
     unsigned char *state;
     unsigned char *backup; /* the state as it was when the call began */
     unsigned char *scratch;
     size_t block;
-    size_t turn; /* calls so far: operators may walk their weights forwards and backwards in turn */
+    size_t lane_step; /* bytes from a lane's state to the next; 0: the frames are a block */
+    size_t turn;      /* calls so far: operators may walk their weights forwards and backwards in turn */
     unsigned flags;
 };
 
@@ -191,11 +203,16 @@ uint64_t sgru_product(uint32_t rank, const uint32_t *dims);
 
 /* ---- operands at run time ---- */
 
-/* Elements between one frame of a tensor and the next. */
+/* Bytes, and elements, between one frame of a tensor and the next. */
+static inline size_t frame_step(const sgru_stream *s, const sgru_tensor_rec *t)
+{
+    return t->kind == KIND_ARENA ? s->model->arena_size : t->kind == KIND_STATE ? s->lane_step : 0;
+}
+
 static inline size_t frame_stride(const sgru_stream *s, uint32_t id)
 {
     const sgru_tensor_rec *t = tensor_of(s->model, id);
-    return t->kind == KIND_ARENA ? s->model->arena_size / dtype_size(t->dtype) : 0;
+    return frame_step(s, t) / dtype_size(t->dtype);
 }
 
 static inline void *operand(const sgru_stream *s, uint32_t id, size_t frame)
@@ -204,9 +221,29 @@ static inline void *operand(const sgru_stream *s, uint32_t id, size_t frame)
     const sgru_tensor_rec *t = tensor_of(s->model, id);
     switch (t->kind) {
     case KIND_ARENA: return s->arena + frame * s->model->arena_size + t->offset;
-    case KIND_STATE: return s->state + t->offset;
+    case KIND_STATE: return s->state + frame * s->lane_step + t->offset;
     default: return (unsigned char *)s->model->image + header_of(s->model)->data + t->offset;
     }
 }
+
+/* ---- what stream.c does for pool.c ---- */
+
+/* A stream of `frames` arenas and `states` states whose scratch memory is so many times that of one frame: its bytes, 0 where they
+ * cannot be addressed, and its layout in memory. lane_step as above. */
+size_t sgru_engine_size(const sgru_model *m, size_t frames, size_t states, size_t scratches);
+sgru_stream *sgru_engine_init(void *memory, const sgru_model *m, size_t frames, size_t states, size_t lane_step,
+                              unsigned flags);
+
+/* The parts of a call: frame number `at` of the caller's arrays (NULL: where it lies) into an arena; all operators; the states after
+ * them; the outputs of an arena to the caller's. SGRU_OK, _E_NONFINITE, _E_INDEX. */
+int sgru_take_frame(const sgru_stream *s, size_t frame, const void *const *inputs, size_t at);
+int sgru_run_ops(const sgru_stream *s, size_t first, size_t frames);
+int sgru_settle(const sgru_stream *s, unsigned char *state);
+void sgru_give_frame(const sgru_stream *s, size_t frame, void *const *outputs, size_t at);
+
+/* One whole state: to its reset value; into a blob; out of a blob into `to`, checked (what was there is lost on an error). */
+void sgru_reset_state(const sgru_model *m, unsigned char *state);
+int sgru_save_state(const sgru_model *m, const unsigned char *state, void *blob, size_t size);
+int sgru_load_state(const sgru_stream *s, unsigned char *to, const void *blob, size_t size);
 
 #endif

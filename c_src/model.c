@@ -275,6 +275,7 @@ const char *sgru_strerror(int status)
         "an index in the data is out of range; the state is as it was",
         "a saved state of another model, truncated or altered; the state is as it was",
         "this machine does not have that instruction set",
+        "no open slot of this pool, or one that stands twice in a step; no slot has moved",
     };
     return status >= 0 && (size_t)status < sizeof texts / sizeof *texts ? texts[status] : "unknown status";
 }

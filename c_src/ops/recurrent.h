@@ -64,7 +64,11 @@ struct recurrent {
     const float *x; /* [T][B][I] with strides x_t, x_b */
     float *y;       /* [T][B][H] with strides y_t, y_b, or NULL */
     ptrdiff_t x_t, x_b, y_t, y_b;
-    float *state[MOST_STATES]; /* [B][H] */
+    const float
+        *from[MOST_STATES]; /* the states where they come from, zeros where NULL, and where they go to, or NULL */
+    float *to[MOST_STATES];
+    ptrdiff_t from_b[MOST_STATES], to_b[MOST_STATES];
+    float *state[MOST_STATES]; /* [B][H] while the steps run */
     float *sums;               /* [kind.sums][B][H] */
     float *gx;                 /* [steps][B][G] */
 };

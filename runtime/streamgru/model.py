@@ -17,6 +17,7 @@ from ._status import aligned, needs_onnx, raise_for
 from .errors import ImageError, ModelError
 
 if TYPE_CHECKING:
+    from .pool import Pool
     from .stream import Frames, Stream
     from .whole import WholeModel
 
@@ -153,6 +154,23 @@ class Model:
         from .stream import Stream
 
         return Stream(self, block=self._default_block() if block is None else block, nonfinite=nonfinite)
+
+    def pool(self, capacity: int, *, lanes: int | None = None, nonfinite: str = "refuse") -> Pool:
+        """Open a pool of streams that move on together: one pass over the weights serves many.
+
+        Parameters
+        ----------
+        capacity : int
+            Slots that can be open at once.
+        lanes : int, optional
+            Streams that go through the operators side by side; bits do not depend on it. By default up to 64, as many
+            as 8 MB of working memory hold.
+        nonfinite : {"refuse", "pass"}
+            As :meth:`stream`.
+        """
+        from .pool import Pool
+
+        return Pool(self, capacity, lanes=lanes, nonfinite=nonfinite)
 
     def run(self, x: Frames, lengths: npt.ArrayLike | None = None, *, nonfinite: str = "refuse") -> Any:
         """Whole sequences, through a stream of their own.

@@ -1,14 +1,15 @@
 """A stream: one state, moved on frame by frame. One thread at a time; any number of streams on one model.
 
 `step` costs little more than the C call: the frame goes by one memmove into the arena that `step_inplace` reads, and
-everything that could be looked up is looked up once; the result is a row of an array made for many steps at once. The
-checks that name what is wrong run only after something was.
+everything that could be looked up is looked up once; a result that nobody holds any more is filled again. The checks
+that name what is wrong run only after something was.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, cycle
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -24,7 +25,8 @@ Frames: TypeAlias = "Array | Mapping[str, Array]"
 Results: TypeAlias = "Array | dict[str, Array]"
 MOST_FRAMES = 2**31  # in a block
 LOCKED_BYTES = 1 << 20  # a step over weights of this size takes some microseconds: it keeps the interpreter lock
-RESULT_BYTES = 16 * 1024  # results of a step are rows of arrays of about this size
+RESULTS = 4  # a step fills these in turn, or a new one where somebody still holds what it gave before
+RESULT_BYTES = 16 * 1024  # new ones are rows of arrays of about this size
 
 
 class Named(Protocol):
@@ -76,13 +78,23 @@ class Stream:
         """What `step` needs for a model of one input and one output. A shape of None fits no array."""
         brief = self.model.sizes["image"] <= LOCKED_BYTES
         self._step_inplace = lib.sgru_step_inplace_locked if brief else lib.sgru_step_inplace
-        self._step_to = lib.sgru_step_to_locked if brief else lib.sgru_step_to
+        self._step_call = lib.sgru_step_call_locked if brief else lib.sgru_step_call
         self._x_shape: tuple[int, ...] | None = None
+        self._slots: list[list[Any]] = []
         if len(self._inputs) == len(self._outputs) == 1:
-            x = self._inputs[0]
-            self._x_shape, self._x_dtype, self._x_bytes = x.shape, x.dtype, x.nbytes
-            self._x_pointer = lib.sgru_input(self._c, 0)
-            self._next_result = chain.from_iterable(_results(self.model.outputs[0])).__next__
+            x, y = self._inputs[0], self._outputs[0]
+            self._x_shape, self._x_dtype = x.shape, x.dtype
+            self._x_buffer = ffi.buffer(lib.sgru_input(self._c, 0), x.nbytes)
+            self._new_result = chain.from_iterable(_results(y)).__next__
+            self._slots = [[None, ffi.new("sgru_call *", [self._c, 0])] for _ in range(RESULTS)]
+            for slot in self._slots:
+                self._renew(slot)
+            self._idle = getrefcount(self._slots[0][0])
+            self._next_slot = cycle(self._slots).__next__
+
+    def _renew(self, slot: list[Any]) -> None:
+        """An array that nobody has seen yet, in place of one that somebody holds."""
+        slot[0], slot[1].y = self._new_result()
 
     # ---- frames ----
 
@@ -112,14 +124,16 @@ class Stream:
         """
         if type(x) is ndarray and x.shape == self._x_shape and x.dtype is self._x_dtype:
             try:
-                ffi_memmove(self._x_pointer, x, self._x_bytes)
+                self._x_buffer[EVERYTHING] = x
             except (ValueError, BufferError):
-                _check(self.model.inputs[0], x, self.model.inputs[0].shape)
+                check_array(self.model.inputs[0], x, self.model.inputs[0].shape)
                 raise
-            y, address = self._next_result()
-            if status := self._step_to(self._c, address):
+            slot = self._next_slot()
+            if getrefcount(slot[0]) != self._idle:
+                self._renew(slot)
+            if status := self._step_call(slot[1]):
                 self._refuse(x, status)
-            return y
+            return slot[0]
         return self._step_any(x)
 
     def _step_any(self, x: Frames) -> Any:
@@ -257,6 +271,8 @@ class Stream:
     def close(self) -> None:
         """End the stream; a further call raises :class:`StateError`. Closing twice is fine."""
         self._c = ffi.NULL
+        for _, call in self._slots:
+            call.stream = ffi.NULL
 
     def __enter__(self) -> Stream:
         return self
@@ -302,21 +318,20 @@ class Stream:
         return arrays
 
 
-ffi_memmove = ffi.memmove
 ndarray = np.ndarray
+EVERYTHING = slice(None)
+getrefcount: Callable[[object], int] = getattr(sys, "getrefcount", lambda _: 1)
 
 
-def _results(tensor: TensorInfo) -> Iterator[Iterator[tuple[Array, int]]]:
-    """For ever: arrays that nobody has seen yet, with their addresses; several at a time are made at the price of one."""
-    size = max(1, int(np.prod(tensor.shape, dtype=np.int64)) * tensor.dtype.itemsize)
-    rows = max(1, RESULT_BYTES // size)
+def _results(like: Array) -> Iterator[Iterator[tuple[Array, int]]]:
+    """For ever: new arrays with their addresses; rows of one array, so that many are made at the price of one."""
     while True:
-        array = np.empty((rows, *tensor.shape), tensor.dtype)
-        start = array.ctypes.data
-        yield zip(array, range(start, start + rows * size, size), strict=True)
+        rows = np.empty((max(1, RESULT_BYTES // like.nbytes), *like.shape), like.dtype)
+        start = rows.ctypes.data
+        yield zip(rows, range(start, start + rows.nbytes, like.nbytes), strict=True)
 
 
-def _check(tensor: TensorInfo, array: Array, shape: tuple[int, ...]) -> Array:
+def check_array(tensor: TensorInfo, array: Array, shape: tuple[int, ...]) -> Array:
     """The array, where its dtype, shape (up to axes of length 1) and layout are what the input takes."""
     if not isinstance(array, np.ndarray):
         raise ShapeError(
@@ -336,7 +351,7 @@ def _check(tensor: TensorInfo, array: Array, shape: tuple[int, ...]) -> Array:
 
 def as_frame(tensor: TensorInfo, array: Array) -> Array:
     """A checked array in the frame's own shape."""
-    return _check(tensor, array, tensor.shape).reshape(tensor.shape)
+    return check_array(tensor, array, tensor.shape).reshape(tensor.shape)
 
 
 def as_frames(tensor: TensorInfo, array: Array) -> Array:
@@ -344,7 +359,7 @@ def as_frames(tensor: TensorInfo, array: Array) -> Array:
     axis = tensor.time_axis or 0
     frames = np.shape(array)[axis] if np.ndim(array) > axis else 0
     shape = (*tensor.shape[:axis], frames, *tensor.shape[axis:])
-    return np.moveaxis(_check(tensor, array, shape).reshape(shape), axis, 0)
+    return np.moveaxis(check_array(tensor, array, shape).reshape(shape), axis, 0)
 
 
 def as_list(inputs: Sequence[Named], x: Frames) -> list[Array]:

@@ -19,10 +19,10 @@ HEADERS = [
 FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-g0"]
 
 # What stream.py calls for a frame. cffi's wrappers let go of the interpreter lock around every call, which costs more
-# than a small step does, and where another thread takes the lock meanwhile it keeps it for milliseconds: the wrappers of
-# functions whose names end in _locked keep it.
+# than a small step does, and where another thread takes the lock meanwhile it keeps it for milliseconds: the
+# wrappers of functions whose names end in _locked keep it.
 DECLARATIONS = """
-typedef struct sgru_call { sgru_stream *stream; uintptr_t y; } sgru_call;
+typedef struct sgru_call { sgru_stream *stream; void *y; } sgru_call;
 int sgru_step_inplace_locked(sgru_stream *stream);
 int sgru_step_call(sgru_call *call);
 int sgru_step_call_locked(sgru_call *call);
@@ -32,7 +32,7 @@ PREAMBLE = """
 
 typedef struct sgru_call {
     sgru_stream *stream;
-    uintptr_t y;
+    void *y;
 } sgru_call;
 
 /* One frame from where the only input lies, the only output to y. One argument, since cffi makes a tuple of two. */
@@ -40,7 +40,7 @@ static int sgru_step_call(sgru_call *call)
 {
     if (!call->stream) return SGRU_E_ARGUMENT;
     const void *in[] = {sgru_input(call->stream, 0)};
-    void *out[] = {(void *)call->y};
+    void *out[] = {call->y};
     return sgru_step(call->stream, in, out);
 }
 

@@ -1,7 +1,7 @@
 """A pool: many streams of one model, moved on together by one pass over the weights. One thread at a time.
 
-The bits are those of single streams, whatever the company. A step takes any of the slots, in any order; all of them move,
-or, after an error, none.
+The bits are those of single streams, whatever the company. A step takes any of the slots, in any order; all of them
+move, or, after an error, none.
 """
 
 from __future__ import annotations

@@ -8,8 +8,8 @@ that name what is wrong run only after something was.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain, cycle
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -26,7 +26,6 @@ Results: TypeAlias = "Array | dict[str, Array]"
 MOST_FRAMES = 2**31  # in a block
 LOCKED_BYTES = 1 << 20  # a step over weights of this size takes some microseconds: it keeps the interpreter lock
 RESULTS = 4  # a step fills these in turn, or a new one where somebody still holds what it gave before
-RESULT_BYTES = 16 * 1024  # new ones are rows of arrays of about this size
 
 
 class Named(Protocol):
@@ -85,16 +84,17 @@ class Stream:
             x, y = self._inputs[0], self._outputs[0]
             self._x_shape, self._x_dtype = x.shape, x.dtype
             self._x_buffer = ffi.buffer(lib.sgru_input(self._c, 0), x.nbytes)
-            self._new_result = chain.from_iterable(_results(y)).__next__
-            self._slots = [[None, ffi.new("sgru_call *", [self._c, 0])] for _ in range(RESULTS)]
+            self._y_shape, self._y_dtype = y.shape, y.dtype
+            self._slots = [[None, ffi.new("sgru_call *", [self._c, ffi.NULL])] for _ in range(RESULTS)]
             for slot in self._slots:
                 self._renew(slot)
             self._idle = getrefcount(self._slots[0][0])
             self._next_slot = cycle(self._slots).__next__
 
     def _renew(self, slot: list[Any]) -> None:
-        """An array that nobody has seen yet, in place of one that somebody holds."""
-        slot[0], slot[1].y = self._new_result()
+        """An array that nobody has seen yet, in place of one that somebody holds. It owns its memory: a view of it holds it."""
+        slot[0] = np.empty(self._y_shape, self._y_dtype)
+        slot[1].y = ffi.from_buffer(slot[0])
 
     # ---- frames ----
 
@@ -321,14 +321,6 @@ class Stream:
 ndarray = np.ndarray
 EVERYTHING = slice(None)
 getrefcount: Callable[[object], int] = getattr(sys, "getrefcount", lambda _: 1)
-
-
-def _results(like: Array) -> Iterator[Iterator[tuple[Array, int]]]:
-    """For ever: new arrays with their addresses; rows of one array, so that many are made at the price of one."""
-    while True:
-        rows = np.empty((max(1, RESULT_BYTES // like.nbytes), *like.shape), like.dtype)
-        start = rows.ctypes.data
-        yield zip(rows, range(start, start + rows.nbytes, like.nbytes), strict=True)
 
 
 def check_array(tensor: TensorInfo, array: Array, shape: tuple[int, ...]) -> Array:

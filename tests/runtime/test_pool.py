@@ -294,5 +294,5 @@ def test_a_closed_pool():
 
 @pytest.mark.parametrize("options", [{"capacity": 0}, {"capacity": 2**24 + 1}, {"capacity": 2, "lanes": 0}])
 def test_sizes_out_of_range(options):
-    with pytest.raises(ValueError, match="capacity|lanes"):
+    with pytest.raises(ValueError, match=r"capacity|lanes"):
         gru_model().pool(**options)

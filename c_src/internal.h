@@ -70,6 +70,7 @@ typedef struct sgru_port {
 struct sgru_stream {
     const sgru_model *model;
     const sgru_kernels *k;
+    sgru_workers *workers; /* or NULL */
     const sgru_port *inputs, *outputs, *states;
     unsigned char *arena; /* [block][arena_size] */
     unsigned char *state;

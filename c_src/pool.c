@@ -10,11 +10,15 @@ typedef struct sgru_place {
     uint32_t step;    /* the last step that it took part in: no step takes a slot twice */
 } sgru_place;
 
+enum { MOST_ENGINES = 64 };
+
 struct sgru_pool {
-    sgru_stream *engine;
+    sgru_stream *engines[MOST_ENGINES];
+    sgru_workers *workers; /* or NULL */
     sgru_place *places;
     unsigned char *states; /* [capacity][2][state_size] */
     size_t capacity, open, next;
+    unsigned n_engines;
     uint32_t tag, opened, step;
 };
 
@@ -23,31 +27,44 @@ enum { PLACE_BITS = 24, OPENING_BITS = 24, TAG_BITS = 15 };
 
 static size_t places_size(size_t capacity) { return round_up(capacity * sizeof(sgru_place), 64); }
 
-size_t sgru_pool_size(const sgru_model *m, size_t capacity, size_t lanes)
+size_t sgru_pool_size(const sgru_model *m, size_t capacity, size_t lanes, unsigned engines)
 {
-    if (!m || capacity == 0 || lanes == 0 || capacity > (size_t)1 << PLACE_BITS) return 0;
-    size_t engine = sgru_engine_size(m, lanes, lanes, lanes), own = round_up(sizeof(sgru_pool), 64);
-    if (engine == 0 || (m->state_size && capacity > SIZE_MAX / 8 / m->state_size)) return 0;
-    return own + places_size(capacity) + 2 * capacity * m->state_size + round_up(engine, 64);
+    const size_t most = SIZE_MAX / 8 / MOST_ENGINES;
+    if (!m || capacity == 0 || lanes == 0 || capacity > (size_t)1 << PLACE_BITS || engines - 1 >= MOST_ENGINES)
+        return 0;
+    size_t engine = round_up(sgru_engine_size(m, lanes, lanes, lanes), 64), own = round_up(sizeof(sgru_pool), 64);
+    if (engine == 0 || engine > most || (m->state_size && capacity > most / m->state_size)) return 0;
+    return own + places_size(capacity) + 2 * capacity * m->state_size + engines * engine;
 }
 
-sgru_pool *sgru_pool_init(void *memory, size_t size, const sgru_model *m, size_t capacity, size_t lanes, uint32_t tag,
-                          unsigned flags)
+sgru_pool *sgru_pool_init(void *memory, size_t size, const sgru_model *m, size_t capacity, size_t lanes,
+                          unsigned engines, uint32_t tag, unsigned flags)
 {
-    size_t need = sgru_pool_size(m, capacity, lanes);
+    size_t need = sgru_pool_size(m, capacity, lanes, engines);
     if (!memory || (uintptr_t)memory % 64 != 0 || need == 0 || size < need || tag >> TAG_BITS) return NULL;
     unsigned char *p = (unsigned char *)memory + round_up(sizeof(sgru_pool), 64);
     sgru_pool *pool = memory;
-    *pool = (sgru_pool){.places = (sgru_place *)p, .capacity = capacity, .tag = tag};
+    *pool = (sgru_pool){.places = (sgru_place *)p, .capacity = capacity, .n_engines = engines, .tag = tag};
     pool->states = p + places_size(capacity);
-    pool->engine = sgru_engine_init(pool->states + 2 * capacity * m->state_size, m, lanes, lanes, m->state_size, flags);
+    p = pool->states + 2 * capacity * m->state_size;
+    for (unsigned i = 0; i < engines; i++, p += round_up(sgru_engine_size(m, lanes, lanes, lanes), 64))
+        pool->engines[i] = sgru_engine_init(p, m, lanes, lanes, m->state_size, flags);
     memset(pool->places, 0, capacity * sizeof(sgru_place));
     return pool;
 }
 
+int sgru_pool_use(sgru_pool *pool, sgru_workers *workers)
+{
+    if (!pool || (workers && workers->n > pool->n_engines)) return SGRU_E_ARGUMENT;
+    pool->workers = workers;
+    return SGRU_OK;
+}
+
+static const sgru_model *model_of(const sgru_pool *pool) { return pool->engines[0]->model; }
+
 static unsigned char *state_of(const sgru_pool *pool, const sgru_place *at, uint32_t which)
 {
-    return pool->states + (2 * (size_t)(at - pool->places) + which) * pool->engine->model->state_size;
+    return pool->states + (2 * (size_t)(at - pool->places) + which) * model_of(pool)->state_size;
 }
 
 /* The open place of an id, or NULL. */
@@ -69,7 +86,7 @@ sgru_slot sgru_pool_open(sgru_pool *pool)
     at->current = 0;
     at->step = 0;
     pool->open++;
-    sgru_reset_state(pool->engine->model, state_of(pool, at, 0));
+    sgru_reset_state(model_of(pool), state_of(pool, at, 0));
     return at->id;
 }
 
@@ -86,21 +103,21 @@ int sgru_pool_reset(sgru_pool *pool, sgru_slot id)
 {
     sgru_place *at = pool ? place_of(pool, id) : NULL;
     if (!at) return SGRU_E_SLOT;
-    sgru_reset_state(pool->engine->model, state_of(pool, at, at->current));
+    sgru_reset_state(model_of(pool), state_of(pool, at, at->current));
     return SGRU_OK;
 }
 
 int sgru_pool_save(const sgru_pool *pool, sgru_slot id, void *blob, size_t size)
 {
     const sgru_place *at = pool ? place_of(pool, id) : NULL;
-    return at ? sgru_save_state(pool->engine->model, state_of(pool, at, at->current), blob, size) : SGRU_E_SLOT;
+    return at ? sgru_save_state(model_of(pool), state_of(pool, at, at->current), blob, size) : SGRU_E_SLOT;
 }
 
 int sgru_pool_restore(sgru_pool *pool, sgru_slot id, const void *blob, size_t size)
 {
     sgru_place *at = pool ? place_of(pool, id) : NULL;
     if (!at) return SGRU_E_SLOT;
-    int status = sgru_load_state(pool->engine, state_of(pool, at, !at->current), blob, size);
+    int status = sgru_load_state(pool->engines[0], state_of(pool, at, !at->current), blob, size);
     if (!status) at->current = !at->current;
     return status;
 }
@@ -123,50 +140,63 @@ static int check_slots(sgru_pool *pool, size_t n, const sgru_slot *ids, size_t *
     return SGRU_OK;
 }
 
-/* Slots ids[from] .. as lanes 0 .. n - 1, from their states to the states beside them. *bad: the lane that failed, or n. */
-static int step_lanes(const sgru_pool *pool, size_t n, const sgru_slot *ids, size_t from, const void *const *inputs,
-                      void *const *outputs, size_t *bad)
+/* What a step is given. */
+typedef struct sgru_moves {
+    const sgru_pool *pool;
+    const sgru_slot *ids;
+    const void *const *inputs;
+    void *const *outputs;
+    size_t n;
+    unsigned parts;
+    int status[MOST_ENGINES]; /* of each part; and the slot that its error is about */
+    size_t bad[MOST_ENGINES];
+} sgru_moves;
+
+/* Slots number `from` .. as lanes 0 .. n - 1, from their states to the states beside them. *bad: the lane that failed, or n. */
+static int step_lanes(const sgru_moves *m, sgru_stream *s, size_t from, size_t n, size_t *bad)
 {
-    sgru_stream *s = pool->engine;
     size_t bytes = s->model->state_size;
     int status;
     for (*bad = 0; *bad < n; ++*bad) {
-        const sgru_place *at = place_of(pool, ids[from + *bad]);
-        if ((status = sgru_take_frame(s, *bad, inputs, from + *bad))) return status;
-        memcpy(s->state + *bad * bytes, state_of(pool, at, at->current), bytes);
+        const sgru_place *at = place_of(m->pool, m->ids[from + *bad]);
+        if ((status = sgru_take_frame(s, *bad, m->inputs, from + *bad))) return status;
+        memcpy(s->state + *bad * bytes, state_of(m->pool, at, at->current), bytes);
     }
     if ((status = sgru_run_ops(s, 0, n))) return status;
     for (*bad = 0; *bad < n; ++*bad)
         if ((status = sgru_settle(s, s->state + *bad * bytes))) return status;
     for (size_t i = 0; i < n; i++) {
-        const sgru_place *at = place_of(pool, ids[from + i]);
-        memcpy(state_of(pool, at, !at->current), s->state + i * bytes, bytes);
-        sgru_give_frame(s, i, outputs, from + i);
+        const sgru_place *at = place_of(m->pool, m->ids[from + i]);
+        memcpy(state_of(m->pool, at, !at->current), s->state + i * bytes, bytes);
+        sgru_give_frame(s, i, m->outputs, from + i);
     }
     return SGRU_OK;
 }
 
 /* The first of the lanes that an operator fails for: those before it do not. */
-static size_t find_bad(const sgru_pool *pool, size_t n, const sgru_slot *ids, size_t from, const void *const *inputs,
-                       void *const *outputs)
+static size_t find_bad(const sgru_moves *m, sgru_stream *s, size_t from, size_t n)
 {
     size_t lane = 0, ignored;
-    while (lane < n && !step_lanes(pool, 1, ids, from + lane, inputs, outputs, &ignored)) lane++;
+    while (lane < n && !step_lanes(m, s, from + lane, 1, &ignored)) lane++;
     return lane;
 }
 
-static int step_all(const sgru_pool *pool, size_t n, const sgru_slot *ids, const void *const *inputs,
-                    void *const *outputs, size_t *bad)
+/* One worker's part of the slots, a row of lanes after the other. */
+static void step_part(void *work, unsigned i)
 {
-    size_t most = pool->engine->block;
-    for (size_t from = 0; from < n; from += most) {
-        size_t lanes = n - from < most ? n - from : most, lane;
-        int status = step_lanes(pool, lanes, ids, from, inputs, outputs, &lane);
-        if (!status) continue;
-        *bad = from + (lane < lanes ? lane : find_bad(pool, lanes, ids, from, inputs, outputs));
-        return status;
+    sgru_moves *m = work;
+    sgru_stream *s = m->pool->engines[i];
+    sgru_fpenv caller = sgru_fpenv_enter();
+    size_t end = m->n * (i + 1) / m->parts, lane;
+    m->status[i] = SGRU_OK;
+    for (size_t from = m->n * i / m->parts, lanes; from < end; from += lanes) {
+        lanes = end - from < s->block ? end - from : s->block;
+        m->status[i] = step_lanes(m, s, from, lanes, &lane);
+        if (!m->status[i]) continue;
+        m->bad[i] = from + (lane < lanes ? lane : find_bad(m, s, from, lanes));
+        break;
     }
-    return SGRU_OK;
+    sgru_fpenv_leave(caller);
 }
 
 int sgru_pool_step(sgru_pool *pool, size_t n, const sgru_slot *ids, const void *const *inputs, void *const *outputs,
@@ -175,14 +205,18 @@ int sgru_pool_step(sgru_pool *pool, size_t n, const sgru_slot *ids, const void *
     size_t ignored;
     if (!bad) bad = &ignored;
     *bad = n;
-    if (!pool || !ids) return SGRU_E_ARGUMENT;
-    const sgru_model *m = pool->engine->model;
-    if ((!inputs && m->n_inputs) || (!outputs && m->n_outputs)) return SGRU_E_ARGUMENT;
+    if (!pool || !ids || (!inputs && model_of(pool)->n_inputs) || (!outputs && model_of(pool)->n_outputs))
+        return SGRU_E_ARGUMENT;
     int status = check_slots(pool, n, ids, bad);
     if (status) return status;
-    sgru_fpenv caller = sgru_fpenv_enter();
-    status = step_all(pool, n, ids, inputs, outputs, bad);
-    sgru_fpenv_leave(caller);
-    for (size_t i = 0; !status && i < n; i++) place_of(pool, ids[i])->current ^= 1;
-    return status;
+    sgru_moves moves;
+    moves.pool = pool, moves.ids = ids, moves.inputs = inputs, moves.outputs = outputs, moves.n = n;
+    moves.parts = pool->workers && n >= 2 * pool->workers->n ? pool->workers->n : 1;
+    if (moves.parts > 1) pool->workers->run(pool->workers, step_part, &moves);
+    else step_part(&moves, 0);
+    for (unsigned i = 0; i < moves.parts; i++)
+        if (moves.status[i]) return *bad = moves.bad[i], moves.status[i];
+    for (size_t i = 0; i < n; i++) place_of(pool, ids[i])->current ^= 1;
+    *bad = n;
+    return SGRU_OK;
 }

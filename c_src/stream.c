@@ -168,6 +168,8 @@ void *sgru_input(sgru_stream *s, uint32_t i) { return i < s->model->n_inputs ? s
 
 void *sgru_output(sgru_stream *s, uint32_t i) { return i < s->model->n_outputs ? s->outputs[i].at : NULL; }
 
+void sgru_stream_use(sgru_stream *s, sgru_workers *workers) { s->workers = workers; }
+
 const char *sgru_stream_isa(const sgru_stream *s) { return s->k->name; }
 
 /* ---- the state ---- */

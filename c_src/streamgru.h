@@ -112,15 +112,27 @@ size_t sgru_save_size(const sgru_model *model);
 int sgru_save(const sgru_stream *stream, void *blob, size_t size);
 int sgru_restore(sgru_stream *stream, const void *blob, size_t size);
 
+/* Workers, which share the work of a step: each keeps its part of the weights in its own core's cache. The library makes none;
+ * threads.h does. run() calls part(work, i) once for each i below n, all at once where it can, and returns when all are done. The
+ * bits do not depend on them. sgru_stream_use: NULL for none, which is the default; from one call to the next. */
+typedef struct sgru_workers {
+    unsigned n;
+    void (*run)(struct sgru_workers *workers, void (*part)(void *work, unsigned index), void *work);
+} sgru_workers;
+
+void sgru_stream_use(sgru_stream *stream, sgru_workers *workers);
+
 /* A pool: up to `capacity` streams of one model, each in a slot, moved on together. One pass over the weights serves `lanes` of them
  * at a time; the bits are those of single streams, whatever the company. One thread at a time. sgru_pool_size is 0 where the
- * memory cannot be addressed or capacity exceeds 2^24; a pool's tag (below 2^15) makes its slots known from another's. */
+ * memory cannot be addressed or capacity exceeds 2^24. It has `engines` places where lanes run, for so many workers at most; its tag
+ * (below 2^15) makes its slots known from another's. */
 typedef struct sgru_pool sgru_pool;
 typedef uint64_t sgru_slot; /* never 0, below 2^63 */
 
-size_t sgru_pool_size(const sgru_model *model, size_t capacity, size_t lanes);
+size_t sgru_pool_size(const sgru_model *model, size_t capacity, size_t lanes, unsigned engines);
 sgru_pool *sgru_pool_init(void *memory, size_t size, const sgru_model *model, size_t capacity, size_t lanes,
-                          uint32_t tag, unsigned flags);
+                          unsigned engines, uint32_t tag, unsigned flags);
+int sgru_pool_use(sgru_pool *pool, sgru_workers *workers); /* SGRU_OK, _E_ARGUMENT where they are more than engines */
 
 sgru_slot sgru_pool_open(sgru_pool *pool); /* in the reset state; 0 where the pool is full */
 int sgru_pool_close(sgru_pool *pool, sgru_slot slot);

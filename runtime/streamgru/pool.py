@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ._kernel import ffi, lib
 from ._status import aligned, raise_for
+from ._threads import Threads
 from .errors import ModelError, NonFiniteError, ShapeError, SlotError, StateError
 from .model import Model
 from .stream import Array, Frames, as_list, check_array, one_or_all
@@ -38,13 +39,22 @@ class Pool:
         Slots that can be open at once.
     """
 
-    def __init__(self, model: Model, capacity: int, *, lanes: int | None = None, nonfinite: str = "refuse") -> None:
+    def __init__(
+        self,
+        model: Model,
+        capacity: int,
+        *,
+        lanes: int | None = None,
+        nonfinite: str = "refuse",
+        threads: int = 1,
+    ) -> None:
         if nonfinite not in ("refuse", "pass"):
             raise ValueError(f"nonfinite is 'refuse' or 'pass', not {nonfinite!r}")
         if not 1 <= capacity <= MOST_SLOTS:
             raise ValueError(f"capacity is 1 to {MOST_SLOTS}, not {capacity}")
+        self._threads = Threads(threads)
         lanes = min(capacity, _default_lanes(model) if lanes is None else lanes)
-        size = lib.sgru_pool_size(model._c, capacity, lanes) if lanes > 0 else 0
+        size = lib.sgru_pool_size(model._c, capacity, lanes, threads) if lanes > 0 else 0
         if size == 0:
             raise ValueError(f"lanes must be at least 1 and fit in memory, not {lanes}")
         try:
@@ -55,7 +65,8 @@ class Pool:
         buffer = ffi.from_buffer(self._memory)
         self.model = model
         self.capacity = capacity
-        self._c = lib.sgru_pool_init(buffer, size, model._c, capacity, lanes, next(_tags) % TAGS, flags)
+        self._c = lib.sgru_pool_init(buffer, size, model._c, capacity, lanes, threads, next(_tags) % TAGS, flags)
+        lib.sgru_pool_use(self._c, self._threads.workers)
         self._slots: dict[int, None] = {}
         self._bad = ffi.new("size_t *")
 
@@ -83,6 +94,7 @@ class Pool:
         if slot is None:
             self._c = ffi.NULL
             self._slots.clear()
+            self._threads.stop()
             return
         self._check_slot(slot)
         lib.sgru_pool_close(self._c, slot)

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from ._kernel import ffi, lib
 from ._status import aligned, raise_for
+from ._threads import Threads
 from .errors import ModelError, NonFiniteError, ShapeError, StateError
 from .model import Model, TensorInfo
 
@@ -45,14 +46,15 @@ class Stream:
         several). They belong to the stream, and :meth:`step` uses them too.
     """
 
-    def __init__(self, model: Model, *, block: int = 1, nonfinite: str = "refuse") -> None:
+    def __init__(self, model: Model, *, block: int = 1, nonfinite: str = "refuse", threads: int = 1) -> None:
         if nonfinite not in ("refuse", "pass"):
             raise ValueError(f"nonfinite is 'refuse' or 'pass', not {nonfinite!r}")
         size = lib.sgru_stream_size(model._c, block) if 1 <= block < MOST_FRAMES else 0
         if size == 0:
             raise ValueError(f"block must be at least 1 and fit in memory, not {block}")
         self.model = model
-        self._options = {"block": block, "nonfinite": nonfinite}
+        self._options = {"block": block, "nonfinite": nonfinite, "threads": threads}
+        self._threads = Threads(threads)
         try:
             self._memory = aligned(size)
         except MemoryError as error:
@@ -61,6 +63,7 @@ class Stream:
         flags = lib.SGRU_PASS_NONFINITE if nonfinite == "pass" else 0
         self._open = lib.sgru_stream_init(buffer, size, model._c, block, flags)
         self._c = self._open  # NULL once the stream is closed
+        lib.sgru_stream_use(self._c, self._threads.workers)
         self._inputs = tuple(self._view(lib.sgru_input(self._c, i), t) for i, t in enumerate(model.inputs))
         self._outputs = tuple(self._view(lib.sgru_output(self._c, i), t) for i, t in enumerate(model.outputs))
         self.x = one_or_all(model.inputs, self._inputs)
@@ -75,7 +78,7 @@ class Stream:
 
     def _prepare_fast_path(self) -> None:
         """What `step` needs for a model of one input and one output. A shape of None fits no array."""
-        brief = self.model.sizes["image"] <= LOCKED_BYTES
+        brief = self.model.sizes["image"] <= LOCKED_BYTES and self._threads.n == 1
         self._step_inplace = lib.sgru_step_inplace_locked if brief else lib.sgru_step_inplace
         self._step_call = lib.sgru_step_call_locked if brief else lib.sgru_step_call
         self._x_shape: tuple[int, ...] | None = None
@@ -92,7 +95,7 @@ class Stream:
             self._next_slot = cycle(self._slots).__next__
 
     def _renew(self, slot: list[Any]) -> None:
-        """An array that nobody has seen yet, in place of one that somebody holds. It owns its memory: a view of it holds it."""
+        """A new array in place of one that somebody holds. It owns its memory, so a view of it holds it too."""
         slot[0] = np.empty(self._y_shape, self._y_dtype)
         slot[1].y = ffi.from_buffer(slot[0])
 
@@ -273,6 +276,7 @@ class Stream:
         self._c = ffi.NULL
         for _, call in self._slots:
             call.stream = ffi.NULL
+        self._threads.stop()
 
     def __enter__(self) -> Stream:
         return self

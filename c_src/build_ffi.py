@@ -14,7 +14,7 @@ SOURCES = [
 ]
 HEADERS = [
     *("streamgru.h", "internal.h", "ops/ops.h", "ops/recurrent.h", "ops/plane.h"),
-    *(f"kernels/{name}.h" for name in ("kernels", "vmath", "products", "taps", "elementwise", "reduce")),
+    *(f"kernels/{name}.h" for name in ("kernels", "vmath", "products", "taps", "integer", "elementwise", "reduce")),
 ]
 FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-g0"]
 

@@ -96,8 +96,15 @@ SGRU_TABLE(avx512, avx512, avx2); /* 8 bits without VNNI: as AVX2 does them */
 #pragma GCC target("avx512vnni")
 #endif
 
+/* Written out, as GCC 12 and 13 copy the accumulators of the intrinsic to and fro. */
+static INLINE VI vi_dot(VI acc, VI w, VI x)
+{
+    __asm__("vpdpbusd %2, %1, %0" : "+v"(acc) : "v"(x), "vm"(w));
+    return acc;
+}
+
 #define I8(x) x##_i8_avx512_vnni
-#define I8_DOT(acc, w, x) _mm512_dpbusd_epi32(acc, x, w)
+#define I8_DOT(acc, w, x) vi_dot(acc, w, x)
 #define I8_FLIP 0x80
 #define I8_ROWS1 6
 #define I8_ROWS 4

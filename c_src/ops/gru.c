@@ -15,8 +15,9 @@ enum { P_LBR = P_CELL, P_F, P_G = P_F + 3, P_COUNT = P_G + 3 };
 enum { SINGLE_PASS_FLOATS = 8192 };
 
 typedef struct gru_cell {
-    int plain; /* sigmoid and tanh, no clip, linear before reset */
-    const float *r, *r_n, *bias_h;
+    int plain;          /* sigmoid and tanh, no clip, linear before reset */
+    sgru_matrix r, r_n; /* [3H, H], none; or [2H, H], [H, H] */
+    const float *bias_h;
     activation f, g;
 } gru_cell;
 
@@ -45,10 +46,30 @@ static void step_linear_before_reset(const recurrent *u, float *gx)
         if (cell->bias_h) copy_floats(u->sums + b * G + 2 * H, cell->bias_h, H);
         else memset(u->sums + b * G + 2 * H, 0, H * sizeof(float));
     }
-    u->k->affine(G, H, u->B, cell->r, u->sums, G, u->state[0], H, u->sums, G);
+    sgru_multiply(u->k, &cell->r, u->B, u->sums, G, u->state[0], H, u->sums, G, u->q);
     for (size_t b = 0; b < u->B; b++) {
         float *zr = u->sums + b * G;
         finish(u, zr, gx + b * G + 2 * H, zr + 2 * H, u->state[0] + b * H);
+    }
+}
+
+/* gru_sums of kernels.h with weights of 8 bits: z, r and nx to gx, nh to sums. A gate has both its products one after the other, so
+ * that what one step read last the next reads first. */
+static void sum_integers(const recurrent *u)
+{
+    const gru_cell *cell = u->cell;
+    const sgru_kernels *k = u->k;
+    size_t H = u->H, I = u->I, w_gate = H / 16 * sgru_block_step_i8(I), r_gate = H / 16 * sgru_block_step_i8(H);
+    uint8_t *x = u->q, *h = x + sgru_q_step(I);
+    k->quantise(I, 1, u->x, I, x);
+    k->quantise(H, 1, u->state[0], H, h);
+    for (size_t i = 0; i < 3; i++) {
+        size_t gate = u->descending ? 2 - i : i;
+        float *over_x = u->gx + gate * H, *over_h = gate < 2 ? over_x : u->sums;
+        k->affine_i8(H, I, 1, (const int8_t *)u->w.data + gate * w_gate, u->bias ? u->bias + gate * H : NULL, 0, x,
+                     over_x, 0);
+        k->affine_i8(H, H, 1, (const int8_t *)cell->r.data + gate * r_gate, gate < 2 ? over_x : cell->bias_h, 0, h,
+                     over_h, 0);
     }
 }
 
@@ -56,8 +77,12 @@ static void step_linear_before_reset(const recurrent *u, float *gx)
 static int step_single(const recurrent *u)
 {
     const gru_cell *cell = u->cell;
-    if (cell->r_n || u->H % 16 != 0 || u->G * (u->I + u->H) < SINGLE_PASS_FLOATS) return 0;
-    u->k->gru_sums(u->H, u->I, u->w, cell->r, u->bias, cell->bias_h, u->x, u->state[0], u->gx, u->sums, u->descending);
+    if (cell->r_n.data || u->H % 16 != 0 || u->G * (u->I + u->H) < SINGLE_PASS_FLOATS) return 0;
+    if (u->w.dtype == SGRU_I8 && cell->r.dtype == SGRU_I8) sum_integers(u);
+    else if (u->w.dtype != SGRU_F32 || cell->r.dtype != SGRU_F32) return 0;
+    else
+        u->k->gru_sums(u->H, u->I, u->w.data, cell->r.data, u->bias, cell->bias_h, u->x, u->state[0], u->gx, u->sums,
+                       u->descending);
     finish(u, u->gx, u->gx + 2 * u->H, u->sums, u->state[0]);
     return 1;
 }
@@ -68,13 +93,13 @@ static void step_reset_first(const recurrent *u, float *gx)
     const gru_cell *cell = u->cell;
     size_t H = u->H, G = u->G;
     float *n = gx + 2 * H;
-    u->k->affine(2 * H, H, u->B, cell->r, gx, G, u->state[0], H, u->sums, G);
+    sgru_multiply(u->k, &cell->r, u->B, gx, G, u->state[0], H, u->sums, G, u->q);
     for (size_t b = 0; b < u->B; b++) {
         float *z = u->sums + b * G, *r = z + H, *rh = z + 2 * H;
         activate(u, cell->f, 2 * H, z);
         u->k->binary(B_MUL, H, r, 1, u->state[0] + b * H, 1, rh);
     }
-    u->k->affine(H, H, u->B, cell->r_n, n, G, u->sums + 2 * H, G, n, G);
+    sgru_multiply(u->k, &cell->r_n, u->B, n, G, u->sums + 2 * H, G, n, G, u->q);
     for (size_t b = 0; b < u->B; b++) {
         float *h = u->state[0] + b * H;
         activate(u, cell->g, H, n + b * G);
@@ -84,7 +109,7 @@ static void step_reset_first(const recurrent *u, float *gx)
 
 static void gru_step(const recurrent *u, float *gx)
 {
-    if (((const gru_cell *)u->cell)->r_n) step_reset_first(u, gx);
+    if (((const gru_cell *)u->cell)->r_n.data) step_reset_first(u, gx);
     else step_linear_before_reset(u, gx);
 }
 
@@ -104,13 +129,13 @@ static int gru_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 static int gru_run(const sgru_stream *s, const sgru_op *op, size_t first, size_t frames)
 {
     gru_cell cell = {
-        .r = operand(s, op->in[R], 0),
-        .r_n = operand(s, op->in[RN], 0),
+        .r = matrix_of(s, op->in[R]),
+        .r_n = matrix_of(s, op->in[RN]),
         .bias_h = operand(s, op->in[BIAS_H], 0),
         .f = activation_at(op, P_F),
         .g = activation_at(op, P_G),
     };
-    cell.plain = !cell.r_n && cell.f.f == F_SIGMOID && cell.g.f == F_TANH && !(param_f(op, P_CLIP) > 0.0f);
+    cell.plain = !cell.r_n.data && cell.f.f == F_SIGMOID && cell.g.f == F_TANH && !(param_f(op, P_CLIP) > 0.0f);
     return sgru_recurrent_run(s, op, &gru, &cell, first, frames);
 }
 

@@ -40,6 +40,17 @@ static int states_fit(const sgru_model *m, const sgru_op *op, const recurrent_ki
     return 1;
 }
 
+/* Bytes for the columns of products with any of the operator's matrices. */
+static size_t q_bytes(const sgru_model *m, const sgru_op *op, const recurrent_kind *kind)
+{
+    size_t most = 0;
+    for (uint32_t i = W; i < kind->bias; i++) {
+        size_t bytes = sgru_multiply_memory(m, op->in[i]);
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
+
 int sgru_recurrent_check(const sgru_model *m, const sgru_op *op, const recurrent_kind *kind, size_t *scratch)
 {
     const uint32_t *p = op->params;
@@ -49,7 +60,7 @@ int sgru_recurrent_check(const sgru_model *m, const sgru_op *op, const recurrent
     uint64_t B = p[P_B], H = p[P_H], G = kind->gates * H, columns = columns_at_once((size_t)G);
     uint64_t floats = B * H * (kind->n_states + kind->sums) + G * (columns > B ? columns : B);
     return is_packed(m, op->in[W], G, p[P_I]) && is_optional_weight(m, op->in[kind->bias], G) && sequences_fit(m, op) &&
-           states_fit(m, op, kind) && need_scratch(scratch, sizeof(float) * floats);
+           states_fit(m, op, kind) && need_scratch(scratch, q_bytes(m, op, kind) + sizeof(float) * floats);
 }
 
 /* ---- run ---- */
@@ -60,12 +71,12 @@ static void sum_inputs(const recurrent *u, size_t t, size_t steps)
     size_t G = u->G;
     const float *x = u->x + (ptrdiff_t)t * u->x_t;
     if (u->B == 1 || u->x_t == (ptrdiff_t)u->B * u->x_b) {
-        u->k->affine(G, u->I, steps * u->B, u->w, u->bias, 0, x, (size_t)(u->B == 1 ? u->x_t : u->x_b), u->gx, G);
+        sgru_multiply(u->k, &u->w, steps * u->B, u->bias, 0, x, (size_t)(u->B == 1 ? u->x_t : u->x_b), u->gx, G, u->q);
         return;
     }
     for (size_t s = 0; s < steps; s++)
-        u->k->affine(G, u->I, u->B, u->w, u->bias, 0, x + (ptrdiff_t)s * u->x_t, (size_t)u->x_b, u->gx + s * u->B * G,
-                     G);
+        sgru_multiply(u->k, &u->w, u->B, u->bias, 0, x + (ptrdiff_t)s * u->x_t, (size_t)u->x_b, u->gx + s * u->B * G, G,
+                      u->q);
 }
 
 /* h, or zeros where it is NULL, to y[t][b]. */
@@ -195,7 +206,7 @@ int sgru_recurrent_carries(const sgru_model *m, const sgru_op *op, const recurre
 /* What stays the same for every frame. */
 static void prepare(recurrent *u, const sgru_stream *s, const sgru_op *op, const recurrent_kind *kind, const void *cell)
 {
-    float *memory = (float *)s->scratch;
+    float *memory = (float *)(void *)(s->scratch + q_bytes(s->model, op, kind));
     *u = (recurrent){
         .k = s->k,
         .kind = kind,
@@ -208,7 +219,8 @@ static void prepare(recurrent *u, const sgru_stream *s, const sgru_op *op, const
         .reverse = op->params[P_REVERSE] == 1,
         .descending = s->turn & 1,
         .clip = param_f(op, P_CLIP),
-        .w = operand(s, op->in[W], 0),
+        .w = matrix_of(s, op->in[W]),
+        .q = s->scratch,
         .bias = operand(s, op->in[kind->bias], 0),
         .x_t = param_i(op, P_X_T),
         .x_b = param_i(op, P_X_B),

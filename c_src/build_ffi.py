@@ -9,12 +9,12 @@ HERE = Path(__file__).resolve().parent
 SOURCES = [
     *("model.c", "stream.c", "pool.c", "threads.c", "cpu.c"),
     *(f"kernels/{name}.c" for name in ("ref", "rare", "avx2", "avx512", "neon")),
-    *(f"ops/{name}.c" for name in ("table", "move", "index", "elementwise", "dense", "reduce", "order")),
+    *(f"ops/{name}.c" for name in ("table", "move", "index", "elementwise", "matrix", "dense", "reduce", "order")),
     *(f"ops/{name}.c" for name in ("recurrent", "gru", "lstm", "rnn", "plane", "conv", "pool")),
 ]
 HEADERS = [
-    *("streamgru.h", "threads.h", "internal.h", "ops/ops.h", "ops/recurrent.h", "ops/plane.h"),
-    *(f"kernels/{name}.h" for name in ("kernels", "vmath", "products", "taps", "elementwise", "reduce")),
+    *("streamgru.h", "threads.h", "internal.h", "ops/ops.h", "ops/matrix.h", "ops/recurrent.h", "ops/plane.h"),
+    *(f"kernels/{name}.h" for name in ("kernels", "vmath", "products", "taps", "integer", "elementwise", "reduce")),
 ]
 FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-g0"]
 

@@ -129,11 +129,18 @@ static inline size_t dtype_size(uint32_t dtype)
     return dtype < sizeof bytes ? bytes[dtype] : 0;
 }
 
+/* Elements of packed rows; those of 8 bits count their sums and scales as bytes too. */
+static inline uint64_t packed_elements(const sgru_tensor_rec *t)
+{
+    return t->dtype == SGRU_I8 ? sgru_packed_bytes_i8(t->dims[0], t->dims[1])
+                               : sgru_packed_count(t->dims[0], t->dims[1]);
+}
+
 /* Elements that a tensor stores; model.c has checked that they number at most SGRU_MAX_ELEMENTS. */
 static inline size_t count_of(const sgru_tensor_rec *t)
 {
     size_t n = 1;
-    if (t->layout == LAYOUT_PACKED) return (size_t)sgru_packed_count(t->dims[0], t->dims[1]);
+    if (t->layout == LAYOUT_PACKED) return (size_t)packed_elements(t);
     for (uint32_t i = 0; i < t->rank; i++) n *= t->dims[i];
     return n;
 }
@@ -187,14 +194,16 @@ static inline int is_optional_weight(const sgru_model *m, uint32_t id, uint64_t 
     return id == SGRU_NONE || (is_vector(m, id, SGRU_F32, count) && tensor_of(m, id)->kind == KIND_CONST);
 }
 
-/* The operand is a constant [rows, columns] matrix of packed rows. */
+/* The operand is a constant [rows, columns] matrix of packed rows, in any of their formats. */
 static inline int is_packed(const sgru_model *m, uint32_t id, uint64_t rows, uint64_t columns)
 {
     if (id == SGRU_NONE) return 0;
     const sgru_tensor_rec *t = tensor_of(m, id);
-    return t->kind == KIND_CONST && t->layout == LAYOUT_PACKED && t->dtype == SGRU_F32 && t->rank == 2 &&
-           t->dims[0] == rows && t->dims[1] == columns;
+    return t->kind == KIND_CONST && t->layout == LAYOUT_PACKED && t->dims[0] == rows && t->dims[1] == columns;
 }
+
+/* Whether a matrix of 8 bits is what its kernels rely on: weights, sums and scales (ops/matrix.c). */
+int sgru_integers_are_sound(const sgru_tensor_rec *t, const void *data);
 
 /* A strided walk of `dims` from `offset` stays inside `count` elements. */
 int sgru_walk_fits(uint64_t count, int64_t offset, uint32_t rank, const uint32_t *dims, const uint32_t *strides);

@@ -33,6 +33,14 @@ for program in random_grus operators convolutions random_cells rare_functions; d
     run $program-x86-64-with-avx2 build/qemu/$program-fewer.log qemu-x86_64 -cpu max build/qemu/$program "${fewer[@]}"
 done
 
+# Every table of kernels against ref: processors with and without the later integer products.
+echo "== kernels of aarch64 with and without dot products, and of x86-64 without AVX-512"
+tests/cc.sh tests/kernels/kernel_edges.c build/qemu/kernel_edges cc -O2 -static
+tests/cc.sh tests/kernels/kernel_edges.c build/qemu/kernel_edges-aarch64 aarch64-linux-gnu-gcc -O2 -static
+qemu-aarch64 -cpu max build/qemu/kernel_edges-aarch64 2 || status=1
+qemu-aarch64 -cpu cortex-a57 build/qemu/kernel_edges-aarch64 2 || status=1
+qemu-x86_64 -cpu max build/qemu/kernel_edges 1 || status=1
+
 # 32-bit machines, where a size that needs more bits must not wrap around.
 if command -v arm-linux-gnueabihf-gcc >/dev/null; then
     for program in operators wide_images environment; do

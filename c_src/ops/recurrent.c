@@ -40,6 +40,17 @@ static int states_fit(const sgru_model *m, const sgru_op *op, const recurrent_ki
     return 1;
 }
 
+/* Bytes for the columns of products with any of the operator's matrices. */
+static size_t q_bytes(const sgru_model *m, const sgru_op *op, const recurrent_kind *kind)
+{
+    size_t most = 0;
+    for (uint32_t i = W; i < kind->bias; i++) {
+        size_t bytes = sgru_multiply_memory(m, op->in[i]);
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
+
 int sgru_recurrent_check(const sgru_model *m, const sgru_op *op, const recurrent_kind *kind, size_t *scratch)
 {
     const uint32_t *p = op->params;
@@ -49,7 +60,7 @@ int sgru_recurrent_check(const sgru_model *m, const sgru_op *op, const recurrent
     uint64_t B = p[P_B], H = p[P_H], G = kind->gates * H, columns = columns_at_once((size_t)G);
     uint64_t floats = B * H * (kind->n_states + kind->sums) + G * (columns > B ? columns : B);
     return is_packed(m, op->in[W], G, p[P_I]) && is_optional_weight(m, op->in[kind->bias], G) && sequences_fit(m, op) &&
-           states_fit(m, op, kind) && need_scratch(scratch, sizeof(float) * floats);
+           states_fit(m, op, kind) && need_scratch(scratch, q_bytes(m, op, kind) + sizeof(float) * floats);
 }
 
 /* ---- run ---- */
@@ -60,12 +71,12 @@ static void sum_inputs(const recurrent *u, size_t t, size_t steps)
     size_t G = u->G;
     const float *x = u->x + (ptrdiff_t)t * u->x_t;
     if (u->B == 1 || u->x_t == (ptrdiff_t)u->B * u->x_b) {
-        u->k->affine(G, u->I, steps * u->B, u->w, u->bias, 0, x, (size_t)(u->B == 1 ? u->x_t : u->x_b), u->gx, G);
+        sgru_multiply(u->s, &u->w, steps * u->B, u->bias, 0, x, (size_t)(u->B == 1 ? u->x_t : u->x_b), u->gx, G, u->q);
         return;
     }
     for (size_t s = 0; s < steps; s++)
-        u->k->affine(G, u->I, u->B, u->w, u->bias, 0, x + (ptrdiff_t)s * u->x_t, (size_t)u->x_b, u->gx + s * u->B * G,
-                     G);
+        sgru_multiply(u->s, &u->w, u->B, u->bias, 0, x + (ptrdiff_t)s * u->x_t, (size_t)u->x_b, u->gx + s * u->B * G, G,
+                      u->q);
 }
 
 /* h, or zeros where it is NULL, to y[t][b]. */
@@ -201,6 +212,7 @@ int sgru_recurrent_carries(const sgru_model *m, const sgru_op *op, const recurre
 static void prepare(recurrent *u, const sgru_stream *s, const sgru_op *op, const recurrent_kind *kind, const void *cell)
 {
     *u = (recurrent){
+        .s = s,
         .k = s->k,
         .kind = kind,
         .cell = cell,
@@ -212,7 +224,8 @@ static void prepare(recurrent *u, const sgru_stream *s, const sgru_op *op, const
         .reverse = op->params[P_REVERSE] == 1,
         .descending = s->turn & 1,
         .clip = param_f(op, P_CLIP),
-        .w = operand(s, op->in[W], 0),
+        .w = matrix_of(s, op->in[W]),
+        .q = s->scratch,
         .bias = operand(s, op->in[kind->bias], 0),
         .x_t = param_i(op, P_X_T),
         .x_b = param_i(op, P_X_B),
@@ -226,9 +239,9 @@ static void prepare(recurrent *u, const sgru_stream *s, const sgru_op *op, const
 }
 
 /* The working memory; B is known by now. */
-static void use_scratch(recurrent *u, const sgru_stream *s)
+static void use_scratch(recurrent *u, const sgru_op *op)
 {
-    float *memory = (float *)s->scratch;
+    float *memory = (float *)(void *)(u->s->scratch + q_bytes(u->s->model, op, u->kind));
     for (uint32_t i = 0; i < u->kind->n_states; i++, memory += u->B * u->H) u->state[i] = memory;
     u->sums = memory;
     u->gx = memory + u->kind->sums * u->B * u->H;
@@ -261,11 +274,11 @@ int sgru_recurrent_run(const sgru_stream *s, const sgru_op *op, const recurrent_
     prepare(&u, s, op, kind, cell);
     if (s->lane_step && frames > 1 && u.T == 1 && u.B == 1 && op->in[kind->lens] == SGRU_NONE) {
         take_lanes(&u, s, op, frames);
-        use_scratch(&u, s);
+        use_scratch(&u, op);
         place(&u, s, op, first);
         return run_frame(&u);
     }
-    use_scratch(&u, s);
+    use_scratch(&u, op);
     if (!s->lane_step && sgru_recurrent_carries(s->model, op, kind)) {
         place(&u, s, op, first);
         stay_in_place(&u);

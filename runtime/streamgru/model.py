@@ -160,7 +160,7 @@ class Model:
         from .stream import Stream
 
         block = self._default_block() if block is None else block
-        return Stream(self, block=block, nonfinite=nonfinite, threads=threads or self.threads)
+        return Stream(self, block=block, nonfinite=nonfinite, threads=self.threads if threads is None else threads)
 
     def pool(
         self, capacity: int, *, lanes: int | None = None, nonfinite: str = "refuse", threads: int | None = None
@@ -179,7 +179,9 @@ class Model:
         """
         from .pool import Pool
 
-        return Pool(self, capacity, lanes=lanes, nonfinite=nonfinite, threads=threads or self.threads)
+        return Pool(
+            self, capacity, lanes=lanes, nonfinite=nonfinite, threads=self.threads if threads is None else threads
+        )
 
     def run(self, x: Frames, lengths: npt.ArrayLike | None = None, *, nonfinite: str = "refuse") -> Any:
         """Whole sequences, through a stream of their own.

@@ -7,13 +7,13 @@ from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
 SOURCES = [
-    *("model.c", "stream.c", "pool.c", "threads.c", "cpu.c"),
+    *("model.c", "stream.c", "pool.c", "cpu.c", "threads/threads.c"),
     *(f"kernels/{name}.c" for name in ("ref", "rare", "avx2", "avx512", "neon")),
     *(f"ops/{name}.c" for name in ("table", "move", "index", "elementwise", "matrix", "dense", "reduce", "order")),
     *(f"ops/{name}.c" for name in ("recurrent", "gru", "lstm", "rnn", "plane", "conv", "pool")),
 ]
 HEADERS = [
-    *("streamgru.h", "threads.h", "internal.h", "ops/ops.h", "ops/matrix.h", "ops/recurrent.h", "ops/plane.h"),
+    *("streamgru.h", "threads/threads.h", "internal.h", "ops/ops.h", "ops/matrix.h", "ops/recurrent.h", "ops/plane.h"),
     *(f"kernels/{name}.h" for name in ("kernels", "vmath", "products", "taps", "integer", "elementwise", "reduce")),
 ]
 FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-g0"]
@@ -29,7 +29,7 @@ int sgru_step_call_locked(sgru_call *call);
 """
 PREAMBLE = """
 #include "streamgru.h"
-#include "threads.h"
+#include "threads/threads.h"
 
 typedef struct sgru_call {
     sgru_stream *stream;
@@ -67,7 +67,7 @@ def declarations(header: str) -> str:
 
 
 ffi = FFI()
-for header in ("streamgru.h", "threads.h"):
+for header in ("streamgru.h", "threads/threads.h"):
     ffi.cdef(declarations((HERE / header).read_text(encoding="utf-8")))
 ffi.cdef(DECLARATIONS)
 ffi.set_source(

@@ -113,7 +113,7 @@ int sgru_save(const sgru_stream *stream, void *blob, size_t size);
 int sgru_restore(sgru_stream *stream, const void *blob, size_t size);
 
 /* Workers, which share the work of a step: each keeps its part of the weights in its own core's cache. The library makes none;
- * threads.h does. run() calls part(work, i) once for each i below n, all at once where it can, and returns when all are done. The
+ * threads/threads.h does. run() calls part(work, i) once for each i below n, all at once where it can, and returns when all are done. The
  * bits do not depend on them. sgru_stream_use: NULL for none, which is the default; from one call to the next. */
 typedef struct sgru_workers {
     unsigned n;

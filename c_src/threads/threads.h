@@ -3,7 +3,7 @@
 #ifndef STREAMGRU_THREADS_H
 #define STREAMGRU_THREADS_H
 
-#include "streamgru.h"
+#include "../streamgru.h"
 
 #ifdef __cplusplus
 extern "C" {

@@ -120,9 +120,9 @@ def compile(
     length : int, optional
         For mode="whole": the number of frames.
     weights : {"f32", "f16", "i8"}
-        What the matrices of products are stored as. "f16": half precision, widened exactly. "i8": bytes with a scale for
-        each row; a step's inputs of such a product are rounded to bytes too. Matrices of fewer than 16 rows or columns, or
-        of fewer than 1024 elements, stay float32, and so do the kernels of convolutions of more than one position.
+        What the matrices of products are stored as. "f16": half precision, widened exactly. "i8": bytes with a scale
+        for each row; what a step multiplies them with is rounded to bytes too. Matrices of fewer than 16 rows or
+        columns, or of fewer than 1024 elements, stay float32, and so do the kernels of convolutions that slide.
     tolerance : float, optional
         Refuse the model where these weights move an output by more: the RMSE against float32 weights over the output's
         RMS, such as 0.02, over `samples`.

@@ -67,7 +67,8 @@ class Model:
     ----------
     inputs, outputs, states : tuple of TensorInfo
     metadata : dict
-        Where the model came from: ``source``, ``sha256``, ``producer``, ``kind``, ``time_axis``, ``notes``; ``weights``.
+        Where the model came from: ``source``, ``sha256``, ``producer``, ``kind``, ``time_axis``, ``notes``,
+        ``weights``.
     """
 
     def __init__(self, image: bytes | mmap.mmap | npt.NDArray[np.uint8], name: str = "the image") -> None:
@@ -260,8 +261,8 @@ def load(
         Map an image instead of reading it: processes share its memory, but whoever truncates the file while it is
         mapped kills them, and whoever writes to it has their memory: only for files that nobody else can write.
     **options
-        For ``.onnx``: what :func:`streamgru_export.compile` takes: ``weights`` (``"f32"``, ``"f16"`` or ``"i8"``), ``batch``, ``dims``,
-        ``time_axis``, ``state``, ...
+        For ``.onnx``: what :func:`streamgru_export.compile` takes (``weights``, ``batch``, ``dims``, ``time_axis``,
+        ``state``, ...).
 
     Raises
     ------

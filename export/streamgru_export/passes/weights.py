@@ -1,4 +1,4 @@
-"""Weights of fewer bits: the packed rows of a program as halves, or as bytes with a scale for each row (docs/format.md).
+"""Weights of fewer bits: the packed rows of a program as halves, or as bytes with a scale for each row.
 
 What stays float32: everything that is no constant matrix of a product (convolution kernels that slide, biases, tables),
 and matrices that are too small to pay (`is_worth_it`) or that a half cannot hold.

@@ -68,7 +68,8 @@ class Model:
     ----------
     inputs, outputs, states : tuple of TensorInfo
     metadata : dict
-        Where the model came from: ``source``, ``sha256``, ``producer``, ``kind``, ``time_axis``, ``notes``.
+        Where the model came from: ``source``, ``sha256``, ``producer``, ``kind``, ``time_axis``, ``notes``,
+        ``weights``.
     """
 
     def __init__(
@@ -296,7 +297,8 @@ def load(
     threads : int
         That share a step of its streams and pools, unless they are told otherwise.
     **options
-        For ``.onnx``: what :func:`streamgru_export.compile` takes (``batch``, ``dims``, ``time_axis``, ``state``, ...).
+        For ``.onnx``: what :func:`streamgru_export.compile` takes (``weights``, ``batch``, ``dims``, ``time_axis``,
+        ``state``, ...).
 
     Raises
     ------

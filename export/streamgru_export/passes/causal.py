@@ -51,6 +51,22 @@ def check_causal(timeline: Timeline) -> Causality:
     return Causality(check.places, check.over_time)
 
 
+def obstacles(timeline: Timeline) -> list[str]:
+    """Why the graph cannot stream: of every node that looks into the future itself, not through others."""
+    check = Check(timeline.at(PROBES[0]), timeline.at(PROBES[1]), timeline.axes())
+    behind: set[str] = set()  # values that depend on such a node
+    found: list[str] = []
+    for node in check.graph.nodes:
+        try:
+            if not behind.intersection(node.inputs):
+                check.visit(node)
+                continue
+        except ModelError as error:
+            found.append(str(error))
+        behind.update(node.outputs)
+    return found
+
+
 class Check:
     """The walk, and the questions the rules ask."""
 

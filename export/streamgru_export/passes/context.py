@@ -205,7 +205,7 @@ class Context:
         x = inputs[0] if inputs else None
         if code in FLOAT_ONLY and x is not None and x.dtype != np.float32:
             raise ModelError(f"{self.node}: {x.dtype} is not supported here; cast to float before it")
-        operator = Operator(code, list(inputs), list(outputs), list(params), name)
+        operator = Operator(code, list(inputs), list(outputs), list(params), name, self.node)
         self.program.operators.append(operator)
         return operator
 

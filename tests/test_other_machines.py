@@ -1,5 +1,7 @@
-"""Real models on another machine: aarch64 under qemu gives the bits of this one on the golden steps, of every output and
-of the state. tests/qemu.sh does the same for random cells and operators."""
+"""Real models on aarch64, under qemu: the bits of this machine on the golden steps, of outputs and state.
+
+tests/qemu.sh does the same for random cells and operators.
+"""
 
 import functools
 import shutil

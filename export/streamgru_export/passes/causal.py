@@ -24,7 +24,7 @@ from .time import Timeline
 # What may read a value that was padded along time: it treats all its entries alike, or knows of them.
 OF_PADDED = {
     *ELEMENTWISE, "Transpose", "Concat", "Split", "Softmax", "LayerNormalization", "BatchNormalization", "Pad", "Slice",
-    "Conv",
+    "Conv", "ConvTranspose", "MaxPool", "AveragePool",
 }  # fmt: skip
 
 

@@ -30,8 +30,7 @@ ACCEPTED: dict[Code, dict[str, set[int]]] = {
     Code.REDUCE: {"float32": set(range(9)), "int64": set(range(5)), "int32": set(range(5))},
 }
 FLOAT_ONLY = {
-    Code.AFFINE, Code.MATMUL, Code.SOFTMAX, Code.NORMALIZE, Code.ARG, Code.TOPK, Code.CONV, Code.CONV_TRANSPOSE,
-    Code.POOL,
+    Code.AFFINE, Code.MATMUL, Code.SOFTMAX, Code.NORMALIZE, Code.CONV, Code.CONV_TRANSPOSE, Code.POOL,
 }  # fmt: skip
 
 

@@ -109,7 +109,8 @@ def compile(
     time_axis : mapping, optional
         Input name -> time axis, where it is not found or not what is meant.
     state : iterable of (input, output), optional
-        The state pairs of a step graph; what is found otherwise is then not used.
+        The state pairs of a step graph; what is found otherwise is then not used. With none the graph stays as it is,
+        its states inputs and outputs.
     length : int, optional
         For mode="whole": the number of frames.
 
@@ -183,7 +184,7 @@ def _streaming(timeline: Timeline, declared: Iterable[tuple[str, str]] | None) -
     static = timeline.at(1)
     step = make_stream(static, None, declared, set())
     lengths = sequence_lengths(static)
-    if step.pairs or not lengths:
+    if step.pairs or not lengths or declared == []:
         return _step(step)
     together = static.recognised and max(lengths.values()) > 1  # steps that were unrolled, one GRU now
     why = "no input has an axis that it runs along"

@@ -7,7 +7,7 @@ from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
 SOURCES = [
-    *("model.c", "stream.c", "pool.c", "cpu.c", "threads/threads.c"),
+    *("model.c", "stream.c", "pool.c", "profile.c", "cpu.c", "threads/threads.c"),
     *(f"kernels/{name}.c" for name in ("ref", "rare", "avx2", "avx512", "neon")),
     *(f"ops/{name}.c" for name in ("table", "move", "index", "elementwise", "matrix", "dense", "reduce", "order")),
     *(f"ops/{name}.c" for name in ("recurrent", "gru", "lstm", "rnn", "plane", "conv", "pool")),
@@ -26,8 +26,11 @@ typedef struct sgru_call { sgru_stream *stream; void *y; } sgru_call;
 int sgru_step_inplace_locked(sgru_stream *stream);
 int sgru_step_call(sgru_call *call);
 int sgru_step_call_locked(sgru_call *call);
+uint64_t sgru_nanoseconds(void);
 """
 PREAMBLE = """
+#include <time.h>
+
 #include "streamgru.h"
 #include "threads/threads.h"
 
@@ -48,6 +51,13 @@ static int sgru_step_call(sgru_call *call)
 static int sgru_step_call_locked(sgru_call *call) { return sgru_step_call(call); }
 
 static int sgru_step_inplace_locked(sgru_stream *stream) { return sgru_step_inplace(stream); }
+
+/* The clock of runtime/streamgru/profile.py. */
+static uint64_t sgru_nanoseconds(void)
+{
+    struct timespec t;
+    return timespec_get(&t, TIME_UTC) ? (uint64_t)t.tv_sec * 1000000000u + (uint64_t)t.tv_nsec : 0;
+}
 
 #define KEEPS_LOCK (__builtin_strstr(__func__, "_locked") != 0)
 #undef Py_BEGIN_ALLOW_THREADS

@@ -106,6 +106,11 @@ int sgru_step_inplace(sgru_stream *stream);
 void *sgru_input(sgru_stream *stream, uint32_t index);  /* NULL where there is no such input */
 void *sgru_output(sgru_stream *stream, uint32_t index); /* NULL where there is no such output */
 
+/* Where the time goes: computes one frame from what lies in sgru_input() and writes to ticks[n_ops + 1] what each operator
+ * took by the caller's clock, last what a reading of the clock takes, which is part of every other. The state moves on
+ * unchecked: a stream to be measured is of no other use. SGRU_OK, _E_ARGUMENT, _E_INDEX. */
+int sgru_profile(sgru_stream *stream, uint64_t (*clock)(void), uint64_t *ticks);
+
 /* The state: back to its reset value; into a blob; out of a blob saved by any machine from the same image.
  * save: SGRU_OK, _E_ARGUMENT where size is too small. restore: SGRU_OK, _E_STATE. */
 void sgru_reset(sgru_stream *stream);

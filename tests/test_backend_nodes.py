@@ -41,8 +41,7 @@ SKIPPED = {
     "test_training_dropout": TRAINING, "test_training_dropout_mask": TRAINING,
     "test_training_dropout_default*": TRAINING,
     "test_batchnorm_*training_mode": TRAINING,
-    "test_top_k_same_values*": "TopK of int64",
-    "test_pow_types_int*": "Pow of integers", "test_reduce_m*_bool_inputs": "ReduceMax and ReduceMin of bool",
+    "test_pow_types_int*": "Pow of integers",
     "test_einsum_batch_diagonal": "an index twice in one operand",
     "test_averagepool_2d_ceil_last_window_starts_on_pad": SUMS, "test_cast_FLOAT_to_BFLOAT16": ROUNDED,
 }  # fmt: skip

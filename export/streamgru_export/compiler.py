@@ -12,10 +12,11 @@ from streamgru.errors import ModelError
 
 from . import image as images
 from .accuracy import OutputError, judge, measure
+from .census import Census, census
 from .graph import Graph
 from .onnx_reader import read
 from .passes.batchnorm import fold_batch_norm
-from .passes.causal import check_causal
+from .passes.causal import check_causal, obstacles
 from .passes.copies import merge_copies
 from .passes.fuse import fuse
 from .passes.history import keep_history
@@ -52,6 +53,8 @@ class Compiled:
         The graph's own state inputs and outputs, which the stream now keeps.
     notes : list of str
         What the caller should know.
+    nodes : dict
+        Which nodes of the file became what, counted: census.py.
     program : Program
         What the image holds, for those who want to look.
     weights : str
@@ -68,6 +71,7 @@ class Compiled:
     time_axis: dict[str, int | None]
     pairs: list[tuple[str, str]]
     notes: list[str] = field(default_factory=list)
+    nodes: Census = field(default_factory=dict)
     program: Program = field(default_factory=Program, repr=False)
     weights: str = "f32"
     errors: dict[str, OutputError] = field(default_factory=dict)
@@ -116,7 +120,8 @@ def compile(
     time_axis : mapping, optional
         Input name -> time axis, where it is not found or not what is meant.
     state : iterable of (input, output), optional
-        The state pairs of a step graph; what is found otherwise is then not used.
+        The state pairs of a step graph; what is found otherwise is then not used. With none the graph stays as it is,
+        its states inputs and outputs.
     length : int, optional
         For mode="whole": the number of frames.
     weights : {"f32", "f16", "i8"}
@@ -147,13 +152,45 @@ def compile(
         refuse_bound_time(graph, dims or {}, batch)
     static = _whole(timeline, length) if mode == "whole" else _streaming(timeline, state)
     static.notes[:0] = [*graph.notes, *static.graph.recognised.values(), *_suspicions(static.graph)]
-    compiled = _finish(static, timeline.batch_axes() if mode == "stream" else {}, weights, tolerance, samples)
+    batch_axes = timeline.batch_axes() if mode == "stream" else {}
+    compiled = _finish(graph, static, batch_axes, weights, tolerance, samples)
     for note in compiled.notes:
         if note.startswith("warning: "):
             warnings.warn(note.removeprefix("warning: "), stacklevel=2)
     if path is not None:
         images.write(compiled.image, path)
     return compiled
+
+
+def refusals(source: str | os.PathLike[str] | bytes | onnx.ModelProto | Graph, **options: Any) -> list[str]:
+    """Why a model does not stream: a message for each node that keeps it from it; none where it streams.
+
+    Parameters
+    ----------
+    source, **options
+        As :func:`compile` takes them.
+    """
+    try:
+        compile(source, **options)
+    except ModelError as error:
+        return _obstacles(source, **options) or [str(error)]
+    return []
+
+
+def _obstacles(
+    source: str | os.PathLike[str] | bytes | onnx.ModelProto | Graph,
+    batch: int = 1,
+    dims: Mapping[str, int] | None = None,
+    time_axis: Mapping[str, int] | None = None,
+    **_: Any,
+) -> list[str]:
+    """Those of the causality alone."""
+    try:
+        graph = source if isinstance(source, Graph) else read(source)
+        timeline = find_time(graph, dims or {}, batch, time_axis)
+        return obstacles(timeline if timeline.time else unbake(timeline) or timeline)
+    except ModelError:
+        return []
 
 
 def _whole(timeline: Timeline, length: int | None) -> _Static:
@@ -171,7 +208,7 @@ def _streaming(timeline: Timeline, declared: Iterable[tuple[str, str]] | None) -
     static = timeline.at(1)
     step = make_stream(static, None, declared, set())
     lengths = sequence_lengths(static)
-    if step.pairs or not lengths:
+    if step.pairs or not lengths or declared == []:
         return _step(step)
     together = static.recognised and max(lengths.values()) > 1  # steps that were unrolled, one GRU now
     why = "no input has an axis that it runs along"
@@ -229,11 +266,17 @@ def _suspicions(graph: Graph) -> list[str]:
 
 
 def _finish(
-    static: _Static, batch_axes: Mapping[str, int], weights: str, tolerance: float | None, samples: Any
+    read: Graph,
+    static: _Static,
+    batch_axes: Mapping[str, int],
+    weights: str,
+    tolerance: float | None,
+    samples: Any,
 ) -> Compiled:
     """Lowers, plans and writes."""
     fold_batch_norm(static.graph)
     program = lower(static.graph, static.slots, static.axes)
+    lowered = list(program.operators)
     fuse(program)
     merge_copies(program)
     plan(program)
@@ -241,6 +284,7 @@ def _finish(
     axes = {n: static.axes.get(n) for n in names} if static.kind != "whole" else {}
     batch = {n: batch_axes[n] for n in names if n in batch_axes}
     graph = static.graph
+    nodes = census(read, graph, lowered, program)
     states = [
         {"name": s.name, "input": s.input if s.is_pair else None, "output": s.output if s.is_pair else None}
         for s in static.slots
@@ -248,7 +292,7 @@ def _finish(
     about: dict[str, Any] = {
         "source": graph.source, "sha256": graph.sha256, "producer": graph.producer, "opset": graph.opset,
         "kind": static.kind, "time_axis": axes, "batch_axis": batch, "states": states, "notes": static.notes,
-        "weights": weights,
+        "nodes": nodes, "weights": weights,
     }  # fmt: skip
     errors: dict[str, OutputError] = {}
     if weights != "f32":
@@ -260,7 +304,7 @@ def _finish(
             about["errors"] = {name: error.relative for name, error in errors.items()}
     return Compiled(
         images.build(program, about), static.kind, _shapes(program.inputs), _shapes(program.outputs),
-        _shapes(program.states), axes, static.pairs, static.notes, program, weights, errors,
+        _shapes(program.states), axes, static.pairs, static.notes, nodes, program, weights, errors,
     )  # fmt: skip
 
 

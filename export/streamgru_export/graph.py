@@ -88,6 +88,7 @@ class Graph:
     notes: list[str] = field(default_factory=list)
     # First output of a GRU that the file had in pieces -> note.
     recognised: dict[str, str] = field(default_factory=dict)
+    pieces: set[str] = field(default_factory=set)  # outputs of the nodes that were those pieces
 
     def producers(self) -> dict[str, Node]:
         """Value name -> the node that computes it."""

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from .graph import Array
+from .graph import Array, Node
 
 MAX_RANK = 8
 NONE = 0xFFFFFFFF  # id of an absent operand
@@ -116,6 +116,7 @@ class Operator:
     outputs: list[Tensor | None]
     params: list[int | float]
     name: str
+    origin: Node | None = None  # what it was lowered from
 
     def words(self) -> list[int]:
         """The parameters as u32."""

@@ -169,15 +169,9 @@ def _compile(args: argparse.Namespace) -> int:
 
 
 def _info(args: argparse.Namespace) -> int:
-    model = streamgru.load(args.model)
-    tensors = {"inputs": model.inputs, "outputs": model.outputs, "states": model.states}
-    weights = model.metadata.get("weights", "f32")
-    data: dict[str, Any] = {"ok": True, "model": str(args.model), "isa": streamgru.isa(), "weights": weights}
-    lines = [f"{args.model}, {weights} weights, kernels {streamgru.isa()}"]
-    for kind, infos in tensors.items():
-        data[kind] = [{"name": t.name, "shape": list(t.shape), "dtype": np.dtype(t.dtype).name} for t in infos]
-        lines += [f"{kind[:-1]:<8} {t.name:<24} {np.dtype(t.dtype).name:<8} {list(t.shape)}" for t in infos]
-    _tell(args, data, "\n".join(lines))
+    info = _need("streamgru.info")
+    data = info.describe(args.model)
+    _tell(args, data, info.text(data))
     return 0
 
 
@@ -396,8 +390,13 @@ def _parser() -> argparse.ArgumentParser:
     )
     sub.add_argument("--samples", type=Path, metavar="FRAMES", help="frames to measure that on, as for `streamgru run`")
 
-    sub = command("info", _info, "list a model's inputs, outputs and states", "streamgru info model.sgru --json")
-    sub.add_argument("model", type=Path)
+    sub = command(
+        "info",
+        _info,
+        "tell what a model takes and keeps, what its nodes became, where its time goes, and why it does not stream",
+        "streamgru info model.onnx",
+    )
+    sub.add_argument("model", type=Path, help=".onnx or .sgru")
 
     sub = command(
         "run",

@@ -309,6 +309,81 @@ def test_a_convolution_behind_a_gru_keeps_its_own_history():
     assert_streams(model(nodes, {"x": ["T", 1, C]}, ["y"], constants), sequence(r, T, 1, C))
 
 
+# ---- other windows over time ----
+
+
+def cut(n):
+    """A Slice that takes n entries off the end of the time axis."""
+    return {"s": np.array([0]), "e": np.array([-n]), "a": np.array([2])}
+
+
+@pytest.mark.parametrize("k, d, group", [(2, 1, 1), (3, 1, 1), (3, 2, 1), (4, 1, 2), (3, 1, C)])
+@pytest.mark.parametrize("spelling", ["pads", "slice"])
+def test_a_transposed_convolution_over_time(k, d, group, spelling):
+    """It adds to later outputs: those of the last frame that reach beyond the end are cut off."""
+    r, reach = rng(), (k - 1) * d
+    attrs = {"dilations": [d], "group": group, "pads": [0, 0 if spelling == "slice" else reach]}
+    constants = {"w": kernel(r, C, 4 // (1 if group == 1 else 2) if group < C else 1, k), **cut(reach)}
+    nodes = [node("ConvTranspose", ["x", "w"], ["c" if spelling == "slice" else "y"], **attrs)]
+    if spelling == "slice":
+        nodes.append(node("Slice", ["c", "s", "e", "a"], ["y"]))
+    source = model(nodes, {"x": [1, C, "T"]}, ["y"], constants)
+    assert_streams(source, r.standard_normal((1, C, T)).astype(np.float32), [(1, C, reach)])
+
+
+def test_a_transposed_convolution_behind_a_pad_and_over_two_axes():
+    r = rng()
+    constants = {"w": kernel(r, 2, 3, 3, 4), "b": kernel(r, 3), "p": np.array([0, 0, 2, 0, 0, 0, 0, 0]), **cut(1)}
+    nodes = [
+        node("Pad", ["x", "p"], ["xp"]),
+        node("ConvTranspose", ["xp", "w", "b"], ["c"], strides=[1, 2], pads=[2, 1, 1, 0]),
+        node("Slice", ["c", "s", "e", "a"], ["y"]),
+    ]
+    source = model(nodes, {"x": [1, 2, "T", 5]}, ["y"], constants)
+    assert_streams(source, r.standard_normal((1, 2, T, 5)).astype(np.float32))
+
+
+@pytest.mark.parametrize("op, attrs", [("MaxPool", {}), ("AveragePool", {"count_include_pad": 1})])
+@pytest.mark.parametrize("k, pads", [(3, [2, 0]), (2, [1, 0]), (4, [3, 2])])
+def test_a_pool_over_time(op, attrs, k, pads):
+    """Below its padding a MaxPool finds nothing: the negative frames at the beginning are the greatest there are."""
+    r = rng()
+    last = pads[1] > 0
+    nodes = [node(op, ["x"], ["c" if last else "y"], kernel_shape=[k], pads=pads, **attrs)]
+    if last:
+        nodes.append(node("Slice", ["c", "s", "e", "a"], ["y"]))
+    source = model(nodes, {"x": [1, C, "T"]}, ["y"], cut(pads[1]) if last else {}, opset=19)
+    x = r.standard_normal((1, C, T)).astype(np.float32)
+    x[:, :, :6] = -1 - np.abs(x[:, :, :6])
+    assert_streams(source, x, [(1, C, k - 1)])
+
+
+@pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
+def test_a_pool_behind_a_pad_over_time_and_features(op):
+    """Not of zeros: onnxruntime takes such a Pad for the pool's own padding, which a MaxPool does not look at."""
+    r = rng()
+    constants = {"p": np.array([0, 0, 2, 0, 0, 0, 0, 0]), "v": np.float32(0.25)}
+    nodes = [
+        node("Pad", ["x", "p", "v"], ["xp"]),
+        node(op, ["xp"], ["y"], kernel_shape=[3, 2], strides=[1, 2], pads=[0, 1, 0, 0]),
+    ]
+    source = model(nodes, {"x": [1, 3, "T", 7]}, ["y"], constants)
+    assert_streams(source, r.standard_normal((1, 3, T, 7)).astype(np.float32), [(1, 3, 2, 7)])
+
+
+def test_a_padded_value_that_is_padded_again_has_two_histories():
+    r = rng()
+    constants = {"w": kernel(r, 5, C, 2), "p": np.array([0, 0, 2, 0, 0, 0]), **cut(2)}
+    constants["s"], constants["e"] = np.array([3]), END
+    nodes = [
+        node("Pad", ["x", "p"], ["xp"]),
+        node("Conv", ["xp", "w"], ["c"], pads=[2, 0]),
+        node("Slice", ["c", "s", "e", "a"], ["y"]),
+    ]
+    source = model(nodes, {"x": [1, C, "T"]}, ["y"], constants)
+    assert_streams(source, r.standard_normal((1, C, T)).astype(np.float32))
+
+
 # ---- what cannot stream ----
 
 X = {"x": [1, C, "T"]}
@@ -326,6 +401,15 @@ REFUSED = {
                              {**CUT, "s": np.array([2]), "e": END}, "Slice_y"),
     "reflected": ([node("Pad", ["x", "p"], ["xp"], mode="reflect"), node("Conv", ["xp", "w"], ["y"])],
                   {"p": np.array([0, 0, 2, 0, 0, 0])}, "Pad_xp.*something else than a constant"),
+    "pooled ahead": ([node("MaxPool", ["x"], ["y"], kernel_shape=[3], pads=[1, 1])], {}, "MaxPool_y.*1 frames into"),
+    "averaged over fewer": ([node("AveragePool", ["x"], ["y"], kernel_shape=[3], pads=[2, 0])], {},
+                            "AveragePool_y.*over fewer frames"),
+    "transposed ahead": ([node("ConvTranspose", ["x", "w2"], ["y"], pads=[1, 1])], {"w2": kernel(rng(), C, 4, 3)},
+                         "ConvTranspose_y.*1 frames of the future"),
+    "transposed and not cut": ([node("ConvTranspose", ["x", "w2"], ["y"])], {"w2": kernel(rng(), C, 4, 3)},
+                               "ConvTranspose_y.*more entries than frames"),
+    "more frames than there are": ([node("ConvTranspose", ["x", "w2"], ["y"], strides=[2])],
+                                   {"w2": kernel(rng(), C, 4, 2)}, "ConvTranspose_y.*stride"),
     "summed while padded": ([node("Conv", ["x", "w"], ["c"], pads=[2, 2]), node("ReduceMean", ["c"], ["y"], axes=[1])],
                             {}, "ReduceMean_y.*padded along the time axis"),
 }  # fmt: skip

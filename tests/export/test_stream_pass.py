@@ -124,7 +124,14 @@ def test_a_pair_is_taken_from_the_metadata():
 
 
 def test_an_empty_declaration_means_no_states():
-    assert compile(step(), state=[]).pairs == []
+    source = step()
+    compiled = compile(source, state=[])
+    assert (compiled.pairs, compiled.states) == ([], {})
+    assert [*compiled.inputs, *compiled.outputs] == [p.name for p in (*source.graph.input, *source.graph.output)]
+    feeds = {n: rng().normal(size=shape).astype(np.float32) for n, shape in compiled.inputs.items()}
+    vm = ImageVM(compiled.image)
+    for _ in range(2):
+        assert_close(vm.step(feeds), onnxruntime(source, feeds))
 
 
 @pytest.mark.parametrize("metadata", ["{", "[1]", '[["h_in"]]', '[["h_in", "Y", "z"]]'])
@@ -282,6 +289,58 @@ def test_a_one_step_graph_without_states_keeps_its_own():
         [vm.step({"x": np.reshape(f, next(iter(compiled.inputs.values())))})["Y"].reshape(1, 1, H) for f in x]
     )
     np.testing.assert_allclose(got, dynamic["Y"], rtol=0, atol=2e-6)
+
+
+@pytest.mark.parametrize("initial", [None, 0.4, "computed"])
+def test_steps_that_were_written_out_keep_their_only_input(initial):
+    """Three nodes of one step, each from the final state of the one before: one call runs them all."""
+    constants = gru_weights(rng(), I, H) | {"A": rng().normal(size=(I, H)).astype(np.float32)}
+    nodes, state = [], ""
+    if initial == "computed":
+        nodes, state = [node("MatMul", ["x", "A"], ["h0"])], "h0"
+    elif initial is not None:
+        constants["h0"], state = np.full((1, 1, H), initial, np.float32), "h0"
+    for k in range(3):
+        nodes.append(node("GRU", ["x", "W", "R", "B", "", state], [f"Y{k}", f"h{k + 1}"], hidden_size=H))
+        state = f"h{k + 1}"
+    source = model(nodes, {"x": [1, 1, I]}, ["Y0", "h3"], constants)
+    compiled = compile(source)
+    assert (list(compiled.inputs), compiled.states) == (["x"], {})
+    assert any("3 recurrent nodes hand their state on" in note for note in compiled.notes)
+    vm = ImageVM(compiled.image)
+    for x in frames(3):
+        feeds = {"x": x[None].reshape(compiled.inputs["x"])}
+        assert_close(vm.step(feeds), onnxruntime(source, feeds))
+
+
+def test_an_initial_state_made_from_the_frame_is_no_state():
+    constants = gru_weights(rng(), I, H) | {"A": rng().normal(size=(I, H)).astype(np.float32)}
+    nodes = [
+        node("MatMul", ["x", "A"], ["h0"]),
+        node("GRU", ["x", "W", "R", "B", "", "h0"], ["Y"], hidden_size=H),
+    ]
+    source = model(nodes, {"x": [1, 1, I]}, ["Y"], constants)
+    compiled = compile(source)
+    assert (list(compiled.inputs), compiled.states) == (["x"], {})
+    feeds = {"x": frames(1)}
+    assert_close(ImageVM(compiled.image).step(feeds), onnxruntime(source, feeds))
+
+
+def test_a_decoder_that_begins_where_an_encoder_ends_is_refused():
+    weights = gru_weights(rng(), I, H)
+    nodes = [
+        node("GRU", ["x", "W", "R", "B"], ["E", "h"], hidden_size=H),
+        node("GRU", ["x", "W", "R", "B", "", "h"], ["Y"], hidden_size=H),
+    ]
+    with pytest.raises(ModelError, match=r"GRU_Y.*initial state 'h' is computed from inputs"):
+        compile(model(nodes, {"x": ["T", 1, I]}, ["Y"], weights))
+
+
+@pytest.mark.parametrize("given, missing", [({}, "alpha"), ({"activation_alpha": [0.8]}, "beta")])
+def test_a_scaled_tanh_without_its_numbers_is_refused(given, missing):
+    """ONNX has no default for them."""
+    with pytest.raises(ModelError, match=f"GRU_Y.*ScaledTanh has no default {missing}"):
+        compile(sequence("GRU", activations=["Sigmoid", "ScaledTanh"], **given))
 
 
 def test_a_batch_streams_together():

@@ -3,6 +3,7 @@ image."""
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 from streamgru.errors import ModelError
@@ -10,8 +11,9 @@ from streamgru.errors import ModelError
 from ..graph import Node
 
 # ONNX name in lower case -> (function, default alpha, default beta); None where the function takes none.
-# The defaults are those of the ONNX operators of that name; ScaledTanh and Affine, which have none today,
-# take those that ONNX gave them when they were operators of their own (and onnxruntime takes): 1, 1 and 1, 0.
+# The defaults are those of the ONNX operators of that name. Affine is none today; when it was one, its defaults were 1
+# and 0. ScaledTanh never had any (NAN): the node must give its numbers. onnxruntime takes 0 for what is missing of
+# these two and of ThresholdedRelu, which makes the first two zero everywhere.
 FUNCTIONS: dict[str, tuple[int, float | None, float | None]] = {
     "sigmoid": (1, None, None),
     "tanh": (2, None, None),
@@ -22,7 +24,7 @@ FUNCTIONS: dict[str, tuple[int, float | None, float | None]] = {
     "softsign": (7, None, None),
     "softplus": (8, None, None),
     "thresholdedrelu": (34, 1.0, None),  # x >= alpha inside a cell
-    "scaledtanh": (10, 1.0, 1.0),
+    "scaledtanh": (10, math.nan, math.nan),
     "affine": (11, 1.0, 0.0),
 }
 DEFAULTS = {"GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"], "RNN": ["Tanh"]}
@@ -75,4 +77,7 @@ def _activation(node: Node, name: str, alphas: list[float], betas: list[float]) 
         alpha = float(alphas.pop(0)) if alphas else alpha
     if beta is not None:
         beta = float(betas.pop(0)) if betas else beta
+    for what, value in (("alpha", alpha), ("beta", beta)):
+        if value is not None and math.isnan(value):
+            raise ModelError(f"{node}: the activation {name} has no default {what}; give it in activation_{what}")
     return Activation(function, alpha or 0.0, beta or 0.0)

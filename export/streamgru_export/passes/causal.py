@@ -24,7 +24,7 @@ from .time import Timeline
 # What may read a value that was padded along time: it treats all its entries alike, or knows of them.
 OF_PADDED = {
     *ELEMENTWISE, "Transpose", "Concat", "Split", "Softmax", "LayerNormalization", "BatchNormalization", "Pad", "Slice",
-    "Conv",
+    "Conv", "ConvTranspose", "MaxPool", "AveragePool",
 }  # fmt: skip
 
 
@@ -49,6 +49,22 @@ def check_causal(timeline: Timeline) -> Causality:
         check.visit(node)
     check.finish()
     return Causality(check.places, check.over_time)
+
+
+def obstacles(timeline: Timeline) -> list[str]:
+    """Why the graph cannot stream: of every node that looks into the future itself, not through others."""
+    check = Check(timeline.at(PROBES[0]), timeline.at(PROBES[1]), timeline.axes())
+    behind: set[str] = set()  # values that depend on such a node
+    found: list[str] = []
+    for node in check.graph.nodes:
+        try:
+            if not behind.intersection(node.inputs):
+                check.visit(node)
+                continue
+        except ModelError as error:
+            found.append(str(error))
+        behind.update(node.outputs)
+    return found
 
 
 class Check:

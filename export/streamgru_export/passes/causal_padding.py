@@ -41,33 +41,53 @@ def padding(node: Node, size: Sequence[int], kernel: Sequence[int]) -> tuple[lis
     return (more, less) if auto == "SAME_LOWER" else (less, more)
 
 
-def window(check: Check, node: Node) -> None:
-    """Pools and transposed convolutions: time may be the batch, or an axis that the kernel does not reach along."""
-    p = check.place(node, 0)
-    for i in range(1, len(node.inputs)):
-        check.without_time(node, i)
-    if isinstance(p, Time) and p.axis == 1 and "Pool" not in node.op_type:
-        check.refuse(node, "the frames of the sequence are its channels")
-    if isinstance(p, Time) and p.axis > 1:
-        k = p.axis - 2
-        spatial = len(check.shape(node.inputs[0])) - 2
-        kernel = kernel_of(check.graph, node)
-        pads = node.attrs.get("pads", [0] * 2 * spatial)
-        if kernel[k] != 1 or node.attrs.get("strides", [1] * spatial)[k] != 1 or pads[k] or pads[k + spatial]:
-            check.refuse(
-                node,
-                f"its kernel of {kernel[k]} reaches over frames of the time axis; "
-                "give the model a cache of past frames as input and output, or export one step",
-            )
-    check.put(node, p)
-
-
-def conv(check: Check, node: Node) -> None:
-    """Conv: time may be the batch, or an axis along which every output frame needs only frames up to its own."""
+def transposed(check: Check, node: Node) -> None:
+    """ConvTranspose: every frame adds to outputs from its own on, so what is cut off the beginning looks ahead."""
     p = check.place(node, 0)
     for i in range(1, len(node.inputs)):
         check.without_time(node, i)
     if not isinstance(p, Time) or p.axis == 0:
+        check.put(node, p)
+        return
+    if p.axis == 1:
+        check.refuse(node, "the frames of the sequence are its channels")
+    k, kernel = p.axis - 2, kernel_of(check.graph, node)
+    if node.attrs.get("strides", [1] * len(kernel))[k] != 1:
+        check.refuse(node, "its stride over the time axis gives more frames than there are")
+    if node.attrs.get("output_shape") or node.attrs.get("auto_pad", "NOTSET").startswith("SAME"):
+        check.refuse(node, "its padding along the time axis follows from the length of the sequence; give it as pads")
+    begin, end, more = transposed_padding(node, len(kernel))
+    reach = (kernel[k] - 1) * node.attrs.get("dilations", [1] * len(kernel))[k]
+    if not (reach or begin[k] or end[k] or more[k]):
+        check.put(node, p)
+        return
+    _only_frames(check, node, p)
+    before, after = p.before - begin[k], p.after + reach + more[k] - end[k]
+    if before < 0:
+        check.refuse(
+            node,
+            f"it cuts {begin[k]} entries off the beginning of the time axis: its outputs need {-before} frames of the "
+            "future. A causal one is cut at the end alone",
+        )
+    if after < 0:
+        check.refuse(node, "it cuts off frames at the end of the time axis")
+    check.put(node, Time(p.axis, 1, before, after))
+
+
+def transposed_padding(node: Node, n: int) -> tuple[list[int], list[int], list[int]]:
+    """Of a ConvTranspose: what is cut off the beginning and the end of each spatial axis, and added to the end."""
+    pads = node.attrs.get("pads", [0] * 2 * n) if node.attrs.get("auto_pad", "NOTSET") == "NOTSET" else [0] * 2 * n
+    return list(pads[:n]), list(pads[n:]), list(node.attrs.get("output_padding", [0] * n))
+
+
+def conv(check: Check, node: Node) -> None:
+    """Conv, MaxPool, AveragePool: time may be the batch, or an axis along which every output frame needs only frames
+    up to its own."""
+    p = check.place(node, 0)
+    for i in range(1, len(node.inputs)):
+        check.without_time(node, i)
+    is_pool = node.op_type != "Conv"
+    if not isinstance(p, Time) or p.axis == 0 or (p.axis == 1 and is_pool):
         check.put(node, p)
         return
     if p.axis == 1:
@@ -87,7 +107,14 @@ def conv(check: Check, node: Node) -> None:
         check.refuse(
             node,
             f"its kernel of {kernel[k]} (dilation {dilation}) reaches {-before} frames into the future. A causal "
-            f"convolution has all its padding, {reach}, at the beginning of the time axis, or cuts as much off the end",
+            f"{'pool' if is_pool else 'convolution'} has all its padding, {reach}, at the beginning of the time axis, "
+            "or cuts as much off the end",
+        )
+    if begin[k] and node.op_type == "AveragePool" and not node.attrs.get("count_include_pad", 0):
+        check.refuse(
+            node,
+            "its averages at the beginning of the sequence are over fewer frames than later; "
+            "with count_include_pad=1, or a Pad before it, they are over as many",
         )
     check.put(node, Time(p.axis, 1, before, p.after + end[k]))
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from ..graph import Node
-from .causal_padding import constant_first, conv, pad, slice_, window
+from .causal_padding import constant_first, conv, pad, slice_, transposed
 from .einsum import parse
 from .kinds import ELEMENTWISE, REDUCTIONS
 from .places import FIXED, LAST, PROBES, Place, Time, inner_of
@@ -299,12 +299,12 @@ RULES = {
     **dict.fromkeys(REDUCTIONS, reduce),
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), reshape),
     **dict.fromkeys(("Softmax", "LogSoftmax", "CumSum", "TopK", "LayerNormalization"), along_axis),
-    **dict.fromkeys(("ConvTranspose", "MaxPool", "AveragePool"), window),
+    **dict.fromkeys(("Conv", "MaxPool", "AveragePool"), conv),
     **dict.fromkeys(("InstanceNormalization", "GlobalAveragePool", "GlobalMaxPool"), per_sample),
     **dict.fromkeys(("GatherElements", "ScatterElements", "Scatter"), elements),
     **dict.fromkeys(CELLS, cell),
     "BatchNormalization": batch_norm,
-    "Conv": conv,
+    "ConvTranspose": transposed,
     "Einsum": einsum,
     "Expand": expand,
     "Transpose": transpose,

@@ -30,8 +30,7 @@ ACCEPTED: dict[Code, dict[str, set[int]]] = {
     Code.REDUCE: {"float32": set(range(9)), "int64": set(range(5)), "int32": set(range(5))},
 }
 FLOAT_ONLY = {
-    Code.AFFINE, Code.MATMUL, Code.SOFTMAX, Code.NORMALIZE, Code.ARG, Code.TOPK, Code.CONV, Code.CONV_TRANSPOSE,
-    Code.POOL,
+    Code.AFFINE, Code.MATMUL, Code.SOFTMAX, Code.NORMALIZE, Code.CONV, Code.CONV_TRANSPOSE, Code.POOL,
 }  # fmt: skip
 
 
@@ -205,7 +204,7 @@ class Context:
         x = inputs[0] if inputs else None
         if code in FLOAT_ONLY and x is not None and x.dtype != np.float32:
             raise ModelError(f"{self.node}: {x.dtype} is not supported here; cast to float before it")
-        operator = Operator(code, list(inputs), list(outputs), list(params), name)
+        operator = Operator(code, list(inputs), list(outputs), list(params), name, self.node)
         self.program.operators.append(operator)
         return operator
 

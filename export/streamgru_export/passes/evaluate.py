@@ -30,6 +30,8 @@ TO_ONNX: dict[np.dtype[Any], int] = {
 FROM_ONNX: dict[int, np.dtype[Any]] = {v: k for k, v in TO_ONNX.items()}
 RECURRENT = {"GRU": 3, "LSTM": 4, "RNN": 1}  # gates
 SHAPELESS = {"GroupNormalization"}  # ONNX infers nothing for them; the output is as the input
+# Functions in older operator sets, where ONNX infers nothing; what they take and give is the same since.
+INFERRED_SINCE = {"GreaterOrEqual": 16, "LessOrEqual": 16}
 # ONNX's reference implementation gets these wrong (clip, activations, sequence_lens; statistics; groups), so
 # they are never folded.
 UNRELIABLE = {"GRU", "LSTM", "RNN", "BatchNormalization", "ConvTranspose"}
@@ -63,6 +65,7 @@ def infer(
         return _infer_recurrent(node, types)
     if node.op_type in SHAPELESS:
         return {o: types[node.inputs[0]] for o in node.outputs if o}
+    opset = max(opset, INFERRED_SINCE.get(node.op_type, 0))
     schema = onnx.defs.get_schema(node.op_type, opset, "")
     small = {i: constants[i] for i in node.inputs if i in constants and constants[i].size <= SMALL}
     protos = {i: _type_proto(types[i]) for i in node.inputs if i}

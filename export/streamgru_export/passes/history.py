@@ -14,10 +14,12 @@ import numpy as np
 
 from ..graph import Array, Graph, Node, Port, TensorType
 from .builder import Builder
-from .causal_padding import kernel_of, pad_value, padding, pads_of, slice_ints
+from .causal_padding import kernel_of, pad_value, padding, pads_of, slice_ints, transposed_padding
 from .places import Place, Time
 from .states import Slot
 
+# What a window finds in its own padding; MaxPool leaves it out, which the lowest number comes to.
+WINDOWS = {"Conv": 0.0, "AveragePool": 0.0, "MaxPool": float(np.finfo(np.float32).min)}
 END = np.iinfo(np.int64).max
 
 
@@ -37,7 +39,7 @@ def keep_history(graph: Graph, places: Mapping[str, Place]) -> list[Slot]:
         The histories, new inputs of the graph.
     """
     if not any(isinstance(p, Time) and p.is_padded for p in places.values()) and not any(
-        _is_padded_conv(n, graph, places) for n in graph.nodes
+        _has_history(n, graph, places) for n in graph.nodes
     ):
         return []
     walk = _Walk(graph, places)
@@ -49,11 +51,13 @@ def keep_history(graph: Graph, places: Mapping[str, Place]) -> list[Slot]:
     return walk.slots
 
 
-def _is_padded_conv(node: Node, graph: Graph, places: Mapping[str, Place]) -> bool:
-    """A Conv that pads its own time axis."""
-    p = places.get(node.inputs[0]) if node.op_type == "Conv" else None
+def _has_history(node: Node, graph: Graph, places: Mapping[str, Place]) -> bool:
+    """A window that pads its own time axis, or a ConvTranspose that reaches along it."""
+    p = places.get(node.inputs[0]) if node.op_type in (*WINDOWS, "ConvTranspose") else None
     if not isinstance(p, Time) or p.axis < 2:
         return False
+    if node.op_type == "ConvTranspose":
+        return kernel_of(graph, node)[p.axis - 2] > 1
     begin, end = padding(node, graph.types[node.inputs[0]].shape[2:], kernel_of(graph, node))
     return bool(begin[p.axis - 2] or end[p.axis - 2])
 
@@ -65,7 +69,10 @@ class _Walk:
         self.graph, self.places = graph, places
         self.build = Builder(graph.types, graph.constants, graph.opset)
         self.slots: list[Slot] = []
-        self.rules = {"Pad": self._pad, "Conv": self._conv, "Concat": self._concat, "Slice": self._slice}
+        self.rules = {
+            "Pad": self._pad, "Concat": self._concat, "Slice": self._slice, "ConvTranspose": self._transposed,
+            **dict.fromkeys(WINDOWS, self._window),
+        }  # fmt: skip
         self.joined: dict[tuple[str, int, bytes], str] = {}  # (frame, axis, what its history begins with) -> both
 
     def visit(self, node: Node) -> None:
@@ -93,7 +100,8 @@ class _Walk:
             self.build.types[state] = TensorType(start.dtype, start.shape)
             self.graph.inputs.append(Port(state, start.dtype, start.shape))
             both = self.build.emit("Concat", [state, x], axis=axis)
-            later = self._cut(both, self.build.free(f"{name}/history_out"), axis, self.build.shape(x)[axis])
+            later = self.build.free(f"{name}/history_out")  # one frame on, whatever stands behind it
+            self._slice_to(both, later, [(axis, 1, 1 + start.shape[axis], 1)])
             self.slots.append(Slot(self._unused(f"{name}.history"), state, later, start))
             self.joined[key] = both
         return self.joined[key]
@@ -112,12 +120,6 @@ class _Walk:
         shape = self.build.shape(x)
         start = np.full((*shape[:axis], count, *shape[axis + 1 :]), value, np.float32)
         return self._after(x, axis, start)
-
-    def _cut(self, x: str, output: str, axis: int, count: int) -> str:
-        """`x` without its first `count` entries."""
-        if not count:
-            return self.build.emit("Identity", [x], output)
-        return self._slice_to(x, output, [(axis, count, END, 1)])
 
     def _slice_to(self, x: str, output: str, ranges: list[tuple[int, int, int, int]]) -> str:
         axes, starts, ends, steps = ([r[i] for r in ranges] for i in range(4))
@@ -146,13 +148,27 @@ class _Walk:
             names = [x, self.build.constant(np.array(flat, np.int64), "pads"), node.input(2)]
             self.build.add(replace(node, inputs=names if names[2] else names[:2]))
 
-    def _conv(self, node: Node, p: Time, _: Time) -> None:
+    def _transposed(self, node: Node, p: Time, _: Time) -> None:
+        """What a frame adds to later outputs, those outputs fetch from the history."""
+        kernel, k = kernel_of(self.graph, node), p.axis - 2
+        if p.axis < 2 or kernel[k] == 1:
+            self._keep(node)
+            return
+        begin, end, more = transposed_padding(node, len(kernel))
+        reach = (kernel[k] - 1) * node.attrs.get("dilations", [1] * len(kernel))[k]
+        x = self._padded(node.inputs[0], p.axis, reach, 0.0)
+        begin[k], end[k], more[k] = begin[k] + reach, reach, 0
+        attrs = {key: v for key, v in node.attrs.items() if key != "auto_pad"}
+        attrs |= {"pads": [*begin, *end], "output_padding": more}
+        self.build.add(replace(node, inputs=[x, *node.inputs[1:]], attrs=attrs))
+
+    def _window(self, node: Node, p: Time, _: Time) -> None:
         kernel, k = kernel_of(self.graph, node), p.axis - 2
         begin, end = padding(node, self.graph.types[node.inputs[0]].shape[2:], kernel)
         if p.axis < 2 or (not begin[k] and not end[k]):
             self._keep(node)
             return
-        x = self._padded(node.inputs[0], p.axis, begin[k], 0.0)
+        x = self._padded(node.inputs[0], p.axis, begin[k], WINDOWS[node.op_type])
         begin[k] = end[k] = 0
         attrs = {key: v for key, v in node.attrs.items() if key != "auto_pad"}
         self.build.add(replace(node, inputs=[x, *node.inputs[1:]], attrs={**attrs, "pads": [*begin, *end]}))

@@ -64,6 +64,7 @@ def lower(graph: Graph, slots: list[Slot], axes: Mapping[str, int | None]) -> Pr
     ctx.uses.update([*outputs, *(value for value, _ in states.pieces if value not in states.targets)])
     for node in computing:
         lower_node(ctx, node, states.targets)
+    ctx.node = None
     for name in outputs:
         ctx.program.outputs.append(_output(ctx, name, axes.get(name)))
     states.finish()

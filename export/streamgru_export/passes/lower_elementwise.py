@@ -44,6 +44,7 @@ UNARY: dict[str, tuple[int, tuple[tuple[str, float], ...]]] = {
     "Sin": (32, ()),
     "Cos": (33, ()),
 }
+BOUNDS: dict[str, tuple[int, int | None]] = {"Relu": (0, None), "Sign": (-1, 1)}  # of integers
 BINARY = {
     "Add": 0, "Sub": 1, "Mul": 2, "Div": 3, "Pow": 4, "Min": 5, "Max": 6, "PRelu": 7, "Mod": 8,
     "Equal": 16, "Less": 17, "LessOrEqual": 18, "Greater": 19, "GreaterOrEqual": 20,
@@ -55,7 +56,17 @@ SIGMOID_OF, GELU, GELU_TANH, SILU = 1, 24, 25, 27
 
 
 def unary(ctx: Context, node: Node) -> None:
-    """One function of one element."""
+    """One function of one element; of integers Relu and Sign are bounds."""
+    dtype = ctx.type(node.inputs[0]).dtype
+    if dtype.kind == "i" and node.op_type in BOUNDS:
+        low, high = BOUNDS[node.op_type]
+        a, bounds = ctx.view(node.inputs[0]), [(MAX, low), (MIN, high)][: 1 if high is None else 2]
+        for function, bound in bounds:
+            b, last = ctx.constant(f"{node.name}/bound", np.array(bound, dtype)), (function, bound) == bounds[-1]
+            y = ctx.output(node) if last else ctx.new(node.outputs[0], a.shape, dtype)
+            ctx.binary(node, function, a, whole(b), y)
+            a = whole(y)
+        return
     function, params = UNARY[node.op_type]
     numbers = [float(node.attrs.get(name, default)) for name, default in params]
     _unary(ctx, node, function, *numbers)
@@ -105,18 +116,19 @@ def pow_(ctx: Context, node: Node) -> None:
     exponent = ctx.const(node.inputs[1])
     value = float(exponent.reshape(-1)[0]) if exponent is not None and exponent.size == 1 else math.nan
     x = ctx.view(node.inputs[0])
-    if value == 2.0 and x.tensor.dtype == np.float32 and ctx.type(node.outputs[0]).shape == x.shape:
+    if value == 2.0 and ctx.type(node.outputs[0]).shape == x.shape:
         ctx.binary(node, MUL, x, x, ctx.output(node))
     elif value in (0.5, -1.0) and ctx.type(node.outputs[0]).shape == x.shape:
         _unary(ctx, node, SQRT if value == 0.5 else RECIPROCAL)
     else:
         exponents = ctx.view(node.inputs[1])
         if exponents.tensor.dtype != x.tensor.dtype:
-            exponents = _cast(ctx, node, exponents, x.tensor.dtype)
+            exponents = converted(ctx, node, exponents, x.tensor.dtype)
         ctx.binary(node, POW, x, exponents, ctx.output(node))
 
 
-def _cast(ctx: Context, node: Node, view: View, dtype: Any) -> View:
+def converted(ctx: Context, node: Node, view: View, dtype: Any) -> View:
+    """The view with its elements in another dtype."""
     constant = view.tensor.data
     if constant is not None and view == whole(view.tensor):
         return whole(ctx.constant(view.tensor.name, constant.reshape(view.shape).astype(dtype)))

@@ -209,11 +209,13 @@ def _pad_constant(ctx: Context, node: Node, view: View, ends: dict[int, tuple[in
     if not any(b or a for b, a in ends.values()):
         ctx.views[node.outputs[0]] = view
         return
-    value = float(node.attrs.get("value", 0.0))
-    if node.input(2):
-        value = float(ctx.need_const(node, 2, "constant_value").reshape(-1)[0])
     y = ctx.output(node)
-    fill(ctx, y, value, node.name)
+    if node.input(2) and ctx.const(node.inputs[2]) is None:
+        given = ctx.view(node.inputs[2])
+        ctx.copy(View(given.tensor, given.offset, (), ()).expand(y.shape), whole(y), node.name)
+    else:
+        value = ctx.const(node.input(2))
+        fill(ctx, y, float(node.attrs.get("value", 0.0) if value is None else value.reshape(-1)[0]), node.name)
     inside = whole(y)
     for axis, (before, _) in ends.items():
         inside = inside.slice(axis, before, view.shape[axis])

@@ -10,12 +10,13 @@ from ..graph import Node
 from ..program import Code, Tensor
 from ..views import View, whole
 from .context import Context, checked_axis
-from .lower_elementwise import ADD, AFFINE, MUL, SUB
+from .lower_elementwise import ADD, AFFINE, MUL, SUB, converted
 
 REDUCE = {
     "ReduceSum": 0, "ReduceMean": 1, "ReduceMax": 2, "ReduceMin": 3, "ReduceProd": 4, "ReduceL1": 5,
     "ReduceL2": 6, "ReduceSumSquare": 7, "ReduceLogSumExp": 8,
 }  # fmt: skip
+OF_ELEMENTS = {"ReduceL1", "ReduceL2", "ReduceSumSquare"}  # they compute even where they have nothing to reduce
 MEAN, MAX, SQUARES = 1, 2, 7
 LOG, SQRT, RECIPROCAL = 14, 15, 16
 
@@ -26,9 +27,14 @@ def reduce(ctx: Context, node: Node) -> None:
     axes = ctx.ints(node, "axes", 1)
     if not axes:
         if node.attrs.get("noop_with_empty_axes", 0):
-            ctx.views[node.outputs[0]] = view
+            if node.op_type in OF_ELEMENTS:
+                _reduce(ctx, node, view, [], REDUCE[node.op_type])
+            else:
+                ctx.views[node.outputs[0]] = view
             return
         axes = list(range(len(view.shape)))
+    if view.tensor.dtype == np.bool_ and node.op_type in ("ReduceMax", "ReduceMin"):
+        view = converted(ctx, node, view, np.int32)
     _reduce(ctx, node, view, [checked_axis(node, a, len(view.shape)) for a in axes], REDUCE[node.op_type])
 
 
@@ -59,8 +65,11 @@ def _reduce(ctx: Context, node: Node, view: View, axes: Sequence[int], function:
         view = view.transpose([*kept, *axes])
         outer, n, inner = _product(view.shape[: len(kept)]), _product(view.shape[len(kept) :]), 1
     ctx.check_dtype(node, Code.REDUCE, function, view.tensor.dtype)
-    x = ctx.row(view, (outer, n, inner))
-    ctx.emit(Code.REDUCE, [x], [ctx.output(node)], [function, outer, n, inner], node.name)
+    x, y = ctx.row(view, (outer, n, inner)), ctx.output(node)
+    done = y if y.dtype == x.dtype else ctx.new(y.name, y.shape, x.dtype)
+    ctx.emit(Code.REDUCE, [x], [done], [function, outer, n, inner], node.name)
+    if done is not y:
+        ctx.emit(Code.CAST, [done], [y], [], node.name)
 
 
 def _product(dims: Sequence[int]) -> int:
@@ -154,6 +163,9 @@ def _per_channel(ctx: Context, node: Node, view: View) -> None:
     channels, tail = view.shape[1], [1] * (len(view.shape) - 2)
     parts = []
     for i in (1, 2):
+        if ctx.type(node.inputs[i]).size == channels and ctx.const(node.inputs[i]) is None:
+            parts.append(whole(ctx.row(ctx.view(node.inputs[i])), (channels, *tail)))
+            continue
         value = ctx.need_const(node, i, "scale" if i == 1 else "bias").reshape(-1)
         value = np.repeat(value, channels // value.size)
         parts.append(whole(ctx.constant(f"{node.name}/{i}", value.reshape(-1, *tail))))

@@ -64,6 +64,7 @@ class _Rewrite:
         self.graph, self.rows, self.cells = graph, rows, cells
         self.builder = Builder(graph.types, graph.constants, graph.opset)
         self.recognised = dict(graph.recognised)
+        self.pieces = set(graph.pieces)
         self.gone: set[str] = set()
         self.unrolled = Unrolled(rows, self.builder)
         self.chains = chains(rows, cells, starts)
@@ -81,6 +82,7 @@ class _Rewrite:
                 self.gone.update(cell.root for cell in chain)
                 for cell in chain:
                     single.pop(cell.root, None)
+                    self._take_to_pieces(cell)
         for root, cell in single.items():
             self._replace(cell)
             self.gone.add(root)
@@ -94,7 +96,7 @@ class _Rewrite:
         return replace(
             self.graph, nodes=nodes, constants={k: v for k, v in constants.items() if k in used},
             types={**self.graph.types, **self.builder.new_types},
-            recognised={o: note for o, note in self.recognised.items() if o in live},
+            recognised={o: note for o, note in self.recognised.items() if o in live}, pieces=self.pieces,
         )  # fmt: skip
 
     def _replace(self, cell: Cell) -> None:
@@ -109,8 +111,14 @@ class _Rewrite:
         h0 = b.reshape(self.unrolled.value(cell.h), (1, batch, cell.size))
         _, final = self.unrolled.gru(cell, x, h0, with_y=False)
         b.reshape(final, self.graph.types[cell.root].shape, cell.root)
-        count = len(self._covered(cell))
+        count = self._take_to_pieces(cell)
         self.recognised[final] = f"{count} nodes at {self._name(cell.root)} are a GRU cell, {_form(cell)}"
+
+    def _take_to_pieces(self, cell: Cell) -> int:
+        """Notes which nodes were the cell; their number."""
+        covered = self._covered(cell)
+        self.pieces.update(o for o, i in self.rows.index.items() if i in covered)
+        return len(covered)
 
     def _name(self, root: str) -> str:
         return f"'{self.rows.producers[root].name or root}'"

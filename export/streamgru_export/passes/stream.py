@@ -4,13 +4,13 @@ its h0."""
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from streamgru.errors import ModelError
 
-from ..graph import Array, Graph, Node, Port, TensorType
+from ..graph import Array, Graph, Node, Port, TensorType, live_nodes
 from .pairs import Pair, find_pairs
 from .states import Slot
 from .time import CELLS, sequence_lengths
@@ -48,8 +48,7 @@ def make_stream(graph: Graph, over_time: set[str] | None, declared: Iterable[Pai
     slots = [Slot(i, i, o, is_pair=True) for i, o in pairs]
     streamed = Streamed(graph, slots, pairs)
     if over_time is None:
-        one_step = {o for o, n in sequence_lengths(graph).items() if n == 1} - graph.recognised.keys()
-        over_time = set() if pairs else one_step
+        over_time = _of_one_step(streamed) if not pairs and declared is None else set()
         if over_time:
             streamed.notes.append("the graph is one step without states; each recurrent node of one step keeps its own")
     reach = _from_inputs(graph, {i for i, _ in pairs})
@@ -57,6 +56,41 @@ def make_stream(graph: Graph, over_time: set[str] | None, declared: Iterable[Pai
         if node.op_type in CELLS and next(o for o in node.outputs if o) in over_time:
             _promote(streamed, node, reach)
     return streamed
+
+
+def _of_one_step(streamed: Streamed) -> set[str]:
+    """First outputs of the cells of a step graph that may keep a state of their own: not those that hand a state on to
+    each other inside of the graph, the steps of a loop that was written out, nor one whose initial state is made from
+    what the graph computes with."""
+    graph = streamed.graph
+    cells = {o for o, n in sequence_lengths(graph).items() if n == 1} - graph.recognised.keys()
+    named = {next(o for o in n.outputs if o): n for n in graph.nodes if n.op_type in CELLS}
+    behind: dict[str, set[str]] = {}  # value -> the cells that it depends on
+    chained: set[str] = set()
+    for node in graph.nodes:
+        found = set().union(*(behind.get(i, set()) for i in node.inputs))
+        if (own := next((o for o in node.outputs if o), "")) in cells:
+            before = set().union(*(behind.get(node.input(i), set()) for i in (5, 6)))
+            chained |= {own, *before} if before else set()
+            found = found | {own}
+        behind.update(dict.fromkeys(node.outputs, found))
+    chained &= cells
+    if chained:
+        streamed.notes.append(
+            f"{len(chained)} recurrent nodes hand their state on to each other: one call runs them all, from their "
+            "initial state"
+        )
+    return {o for o in cells - chained if not any(_is_shared(graph, named[o], i) for i in (5, 6))}
+
+
+def _is_shared(graph: Graph, node: Node, i: int) -> bool:
+    """Whether the graph needs what initial state `i` is made from for something else too."""
+    if not node.input(i):
+        return False
+    inputs = [name if k != i else "" for k, name in enumerate(node.inputs)]
+    others = [replace(n, inputs=inputs) if n is node else n for n in graph.nodes]
+    live = live_nodes(others, [p.name for p in graph.outputs])
+    return bool(_roots(graph, node.input(i)) & {name for n in live for name in n.inputs})
 
 
 def _from_inputs(graph: Graph, names: set[str]) -> set[str]:
@@ -101,7 +135,8 @@ def _reset(streamed: Streamed, node: Node, name: str) -> Array | None:
     if name in graph.constants:
         return graph.constants[name]
     roots = _roots(graph, name)
-    if len(roots) == 1 and (root := roots.pop()) in {p.name for p in graph.inputs}:
+    alone = len(roots) == 1 and not any(_is_shared(graph, node, i) for i in (5, 6) if node.input(i) == name)
+    if alone and (root := roots.pop()) in {p.name for p in graph.inputs}:
         graph.inputs = [p for p in graph.inputs if p.name != root]
         streamed.notes.append(
             f"input '{root}' is the initial state of {node} and no output returns it: "

@@ -1,0 +1,130 @@
+"""What `streamgru info` tells: what a model takes and keeps, what its nodes became, where the time and the bytes go,
+and what keeps it from streaming."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ._isa import isa
+from ._status import needs_onnx
+from .errors import ModelError
+from .model import TensorInfo, load
+from .profile import profile
+
+FRAMES = 16  # of a model that runs whole, for its figures
+KEEPS = "this model cannot stream: "
+
+
+def describe(path: Path) -> dict[str, Any]:
+    """Everything about the model at `path`, as plain data.
+
+    Raises
+    ------
+    ModelError, ImageError
+        The file cannot be read, or it can neither stream nor run whole.
+    """
+    refusals: list[str] = []
+    try:
+        model = load(path)
+    except ModelError:
+        if path.suffix == ".sgru":
+            raise
+        with needs_onnx(path):
+            from streamgru_export.compiler import refusals as refusals_of
+        refusals = refusals_of(path)
+        try:
+            model = load(path, mode="whole", length=FRAMES)
+        except ModelError:
+            if not any(why.startswith(KEEPS) for why in refusals):
+                raise
+            return {
+                "ok": True,
+                "model": str(path),
+                "isa": isa(),
+                "weights": "f32",
+                "streams": False,
+                "refusals": refusals,
+            }
+    about = model.metadata
+    kinds = profile(model)
+    return {
+        "ok": True,
+        "model": str(path),
+        "isa": isa(),
+        "weights": about.get("weights", "f32"),
+        "kind": about.get("kind"),
+        "streams": about.get("kind") != "whole",
+        "refusals": refusals,
+        "frames": FRAMES if about.get("kind") == "whole" and refusals else 1,
+        **{name: [_tensor(t) for t in getattr(model, name)] for name in ("inputs", "outputs", "states")},
+        "nodes": about.get("nodes") or {},
+        "notes": about.get("notes") or [],
+        "operators": [asdict(kind) for kind in kinds],
+        "step_ns": sum(kind.ns for kind in kinds),
+        "bytes": {**model.sizes, "weights": sum(kind.weights for kind in kinds)},
+    }
+
+
+def _tensor(t: TensorInfo) -> dict[str, Any]:
+    more = {"replaces": list(t.source)} if t.source else {}
+    return {"name": t.name, "shape": list(t.shape), "dtype": np.dtype(t.dtype).name, "time_axis": t.time_axis, **more}
+
+
+def text(data: dict[str, Any]) -> str:
+    """The same for people."""
+    parts = [[f"{data['model']}, {data['weights']} weights, kernels {data['isa']}"]]
+    if not data["streams"]:
+        why = [f"  {reason.removeprefix(KEEPS)}" for reason in data["refusals"]]
+        parts.append(["It does not stream, it runs whole sequences:" if why else "It was compiled to run whole.", *why])
+    if "operators" in data:
+        parts += [_ports(data), _nodes(data["nodes"]), _notes(data["notes"]), _times(data), _bytes(data["bytes"])]
+    return "\n\n".join("\n".join(part) for part in parts if part)
+
+
+def _ports(data: dict[str, Any]) -> list[str]:
+    lines = []
+    for kind in ("inputs", "outputs", "states"):
+        for t in data[kind]:
+            time = f", time axis {t['time_axis']} left out" if t["time_axis"] is not None else ""
+            pair = " instead of input '{}' and output '{}'".format(*t["replaces"]) if "replaces" in t else ""
+            lines.append(f"{kind[:-1]:<8} {t['name']:<24} {t['dtype']:<8} {t['shape']}{time}{pair}")
+    return lines
+
+
+def _nodes(nodes: Any) -> list[str]:
+    if not isinstance(nodes, dict) or not nodes:
+        return []
+    rows = [(kind, sum(became.values()), became) for kind, became in nodes.items()]
+    lines = [f"{sum(count for _, count, _ in rows)} nodes in the file, and what they became"]
+    for kind, count, became in sorted(rows, key=lambda row: (-row[1], row[0])):
+        fates = ", ".join(f"{n} {fate}" for fate, n in sorted(became.items(), key=lambda item: -item[1]))
+        lines.append(f"  {kind:<22}{count:>5}  {fates}")
+    return lines
+
+
+def _notes(notes: Any) -> list[str]:
+    return [f"note: {note}" for note in notes]
+
+
+def _times(data: dict[str, Any]) -> list[str]:
+    frame = "a frame" if data["frames"] == 1 else f"{data['frames']} frames at once"
+    lines = [
+        f"operators in {frame}: {data['step_ns'] / 1e3:.2f} µs",
+        f"  {'':<18}{'count':>6}{'µs':>10}{'share':>8}{'weights, bytes':>16}",
+    ]
+    for k in data["operators"]:
+        lines.append(
+            f"  {k['code']:<18}{k['count']:>6}{k['ns'] / 1e3:>10.2f}{k['share'] * 100:>7.1f}%{k['weights']:>16,}"
+        )
+    return lines
+
+
+def _bytes(sizes: dict[str, int]) -> list[str]:
+    return [
+        f"bytes: image {sizes['image']:,}, of which weights {sizes['weights']:,}; a stream {sizes['stream']:,}: "
+        f"arena {sizes['arena']:,}, state {sizes['state']:,}, scratch {sizes['scratch']:,}"
+    ]

@@ -64,7 +64,11 @@ const sgru_kernels *sgru_kernels_available(unsigned i)
 
 /* The only global. Asking the processor takes microseconds on a virtual machine, so the answer is kept; two threads that
  * ask at once write the same one. */
+#if __STDC_VERSION__ >= 201112L && !defined(__STDC_NO_ATOMICS__)
 static _Atomic(const sgru_kernels *) chosen;
+#else /* C99: every machine writes a pointer in one piece */
+static const sgru_kernels *volatile chosen;
+#endif
 
 const sgru_kernels *sgru_kernels_chosen(void)
 {

@@ -70,7 +70,8 @@ struct sgru_stream {
 };
 
 /* One row of the table of operators. `check` looks at everything `run` will rely on: it is the only thing between a hostile
- * image and memory. It also states the scratch bytes that a run needs. `run` handles frame `first` .. `first + frames`. */
+ * image and memory. It also states the scratch bytes that a run needs: scratch[0] of one frame and, where a block needs more,
+ * scratch[1]. `run` handles frame `first` .. `first + frames`. */
 typedef struct sgru_op_def {
     uint16_t n_in, n_out;
     uint16_t n_params; /* at least: lists of dimensions follow, and check() counts them */

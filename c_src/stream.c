@@ -17,8 +17,8 @@ static sgru_io io_of(const sgru_model *m)
 size_t sgru_stream_size(const sgru_model *m, size_t block)
 {
     if (!m || block == 0) return 0;
-    size_t rest =
-        round_up(sizeof(sgru_stream), 64) + 2 * m->state_size + m->scratch_size; /* below SIZE_MAX, by model.c */
+    size_t scratch = block > 1 ? m->block_scratch_size : m->scratch_size;
+    size_t rest = round_up(sizeof(sgru_stream), 64) + 2 * m->state_size + scratch; /* below SIZE_MAX, by model.c */
     if (rest > SIZE_MAX / 2) return 0;
     if (m->arena_size && block > (SIZE_MAX / 2 - rest) / m->arena_size) return 0;
     return rest + block * m->arena_size;

@@ -61,10 +61,11 @@ typedef struct sgru_model {
     const unsigned char *image;
     size_t image_size;
     uint32_t n_inputs, n_outputs, n_states, n_tensors, n_ops;
-    uint32_t frame_by_frame; /* 1: a state is shared by several operators, so blocks run one frame at a time */
-    size_t arena_size;       /* bytes of intermediate values for one frame */
-    size_t state_size;       /* bytes of recurrent state */
-    size_t scratch_size;     /* bytes of working memory inside an operator */
+    uint32_t frame_by_frame;   /* 1: a state is shared by several operators, so blocks run one frame at a time */
+    size_t arena_size;         /* bytes of intermediate values for one frame */
+    size_t state_size;         /* bytes of recurrent state */
+    size_t scratch_size;       /* bytes of working memory inside an operator */
+    size_t block_scratch_size; /* ... in streams for blocks of more than one frame */
 } sgru_model;
 
 typedef struct sgru_stream sgru_stream;

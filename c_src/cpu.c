@@ -136,11 +136,13 @@ void sgru_fpenv_leave(sgru_fpenv saved)
 }
 
 #elif defined(__arm__) && defined(__ARM_FP)
+enum { FPSCR_LTPSIZE = 7 << 16 }; /* Armv8.1-M: how loops end, no mode of floats; zero elsewhere */
+
 sgru_fpenv sgru_fpenv_enter(void)
 {
     uint32_t fpscr;
     __asm__ volatile("vmrs %0, fpscr" : "=r"(fpscr));
-    __asm__ volatile("vmsr fpscr, %0" : : "r"(0));
+    __asm__ volatile("vmsr fpscr, %0" : : "r"(fpscr & FPSCR_LTPSIZE));
     return (sgru_fpenv){fpscr, 0};
 }
 

@@ -32,6 +32,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#ifdef SGRU_SHARED /* a shared library, compiled with -fvisibility=hidden, exports what follows */
+#pragma GCC visibility push(default)
+#endif
 
 #define SGRU_OK 0
 #define SGRU_E_ARGUMENT 1  /* a null or misaligned pointer, an index or size out of range */
@@ -122,6 +125,9 @@ const char *sgru_stream_isa(const sgru_stream *stream); /* the one this stream w
 const char *sgru_strerror(int status);                  /* never NULL */
 uint64_t sgru_checksum(const void *data, size_t size);  /* of docs/format.md; size a multiple of 8 */
 
+#ifdef SGRU_SHARED
+#pragma GCC visibility pop
+#endif
 #ifdef __cplusplus
 }
 #endif

@@ -106,6 +106,8 @@ def test_the_wheel_holds_both_packages_and_no_more(wheel):
         for path in root.rglob("*")
         if path.suffix in {".py", ".pyi", ".csv", ".txt"} or path.name == "py.typed"
     }
+    c_src = [path for path in (ROOT / "c_src").rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}]
+    expected |= {f"streamgru/{path.relative_to(ROOT).as_posix()}" for path in c_src}
     assert shipped - {"streamgru/_kernel.abi3.so"} == expected
     assert "streamgru/_kernel.abi3.so" in shipped
 

@@ -33,7 +33,7 @@ static void end(int code)
 void start(void)
 {
     volatile uint32_t *coprocessors = (volatile uint32_t *)0xE000ED88; /* CPACR */
-    *coprocessors |= 0xFu << 20;                                       /* the floating-point unit on */
+    *coprocessors |= 0xFu << 20;                                       /* the floating-point unit on, if any */
     __asm__ volatile("dsb\n\tisb");
     memcpy(data_start, image_of_data, (size_t)((char *)data_end - (char *)data_start));
     memset(bss_start, 0, (size_t)((char *)bss_end - (char *)bss_start));
@@ -46,7 +46,8 @@ static void fault(void)
     end(1);
 }
 
-/* The stack, reset, and the sixteen less two exceptions of the architecture. */
-__attribute__((section(".vectors"), used)) static void *const vectors[16] = {
-    stack_end, (void *)start, (void *)fault, (void *)fault, (void *)fault, (void *)fault, (void *)fault,
-};
+/* Where the processor finds the stack's end, the start, and what to do in a fault. */
+__attribute__((section(".vectors"), used)) static const struct {
+    uint32_t *stack;
+    void (*handlers[15])(void);
+} vectors = {stack_end, {start, fault, fault, fault, fault, fault, fault}};

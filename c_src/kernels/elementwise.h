@@ -132,7 +132,7 @@ static void NAME(power)(size_t n, const float *a, size_t step_a, const float *b,
     else if (exponent == 3.0f) POWER(v_mul(v_mul(v, v), v));
     else if (exponent == -1.0f) POWER(v_div(v_set1(1.0f), v));
     else if (exponent == 0.5f) POWER(v_select(v_lt(v, lowest), infinity, v_sqrt(v_add(v, v_set1(0.0f)))));
-    else sgru_rare_binary(B_POW, n, a, step_a, b, step_b, y);
+    else if (SGRU_HAS_BINARY(B_POW)) sgru_rare_binary(B_POW, n, a, step_a, b, step_b, y);
 #undef POWER
 }
 

@@ -21,7 +21,11 @@ FUNCTIONS_AT: dict[int, tuple[int, ...]] = {
 }
 BINARY = 17  # its functions are those of two elements
 PASSES_ON = "ops/elementwise.c"  # names functions to tell them apart, and calls those it is given
-QUIET = ("#ifdef __clang__", '#pragma clang diagnostic ignored "-Wunused-function" /* inline ones, of other operators */', "#endif")
+QUIET = (
+    "#ifdef __clang__",
+    '#pragma clang diagnostic ignored "-Wunused-function" /* inline ones, of other operators */',
+    "#endif",
+)
 RARE = {"F_SIN", "F_COS", "B_POW", "B_MOD", "B_FMOD"}  # kernels/rare.c
 
 DEFINED = re.compile(
@@ -111,7 +115,9 @@ def amalgamate(image: bytes, kernels: Iterable[str] = ("ref",), folder: Path | N
     sources = Sources(folder or sources_folder())
     isas = ["ref", *sorted(set(kernels) - {"ref"})]
     if unknown := [isa for isa in isas if isa not in sources.kernels]:
-        raise ValueError(f"there are no kernels {', '.join(unknown)}: choose among {', '.join(sorted(sources.kernels))}")
+        raise ValueError(
+            f"there are no kernels {', '.join(unknown)}: choose among {', '.join(sorted(sources.kernels))}"
+        )
     operators = _operators(image)
     _keep_rows(sources, {code for code, _ in operators})
     _keep_tables(sources, isas)
@@ -168,7 +174,9 @@ def _functions(sources: Sources, files: Iterable[str], operators: Iterable[tuple
     used = set()
     for file in files:
         if file.startswith("ops/") and file != PASSES_ON:
-            text = sources.text[file] + "".join(sources.text[name] for name in sources.headers([file]) if name != "kernels/kernels.h")
+            text = sources.text[file] + "".join(
+                sources.text[name] for name in sources.headers([file]) if name != "kernels/kernels.h"
+            )
             used |= set(re.findall(r"\b[FB]_[A-Z_]+\b", text)) & set(numbers)
     for code, params in operators:
         if code not in FUNCTIONS_AT:

@@ -1,4 +1,4 @@
-"""A model as C files: it builds without a warning, holds no more than it needs, and gives this machine's bits on others."""
+"""A model as C files: no warning where it is built, no more code than it needs, and this machine's bits on others."""
 
 import json
 import os
@@ -90,7 +90,7 @@ def undefined(tool, path):
     return set(subprocess.run([tool, "-u", path], capture_output=True, text=True, check=True).stdout.split()) - {"U"}
 
 
-@pytest.mark.parametrize("compiler", ["gcc", "clang-19"])
+@pytest.mark.parametrize("compiler", ["gcc", "clang-19" if shutil.which("clang-19") else "clang"])
 @pytest.mark.parametrize("made", [gru32, rnnoise, many_operators])
 @pytest.mark.parametrize("kernels", ["ref", "ref,avx2,avx512,neon"])
 def test_it_builds_as_c99_without_a_warning_and_gives_the_same_bits(made, kernels, compiler, tmp_path):

@@ -1,7 +1,8 @@
 """One C file made of the core's sources: the operators, functions and kernels that one model needs, and no others.
 
 Nothing here parses C. The sources are read as clang-format leaves them: what a file defines begins in column 0, and so
-do its directives. What two files call by one name gets the file's name as a suffix in both, and a file's macros end with it.
+do its directives. What two files call by one name gets the file's name as a suffix in both, and a file's macros end
+with it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,11 @@ CORE = ("model.c", "stream.c", "cpu.c", "ops/table.c")
 # Where the parameters of an operator name functions (docs/format.md). An operator that is not here may name any.
 FUNCTIONS_AT: dict[int, tuple[int, ...]] = {
     **dict.fromkeys((1, 2, 3, 4, 5, 6, 7, 18, 33, 64, 65, 66, 67, 68, 69, 82), ()),
-    **{16: (0,), 17: (0,), 32: (3,), 48: (17, 20), 49: (21, 24, 27), 50: (16,), 80: (16,), 81: (16,)},
+    **dict.fromkeys((16, 17), (0,)),
+    **dict.fromkeys((50, 80, 81), (16,)),
+    32: (3,),
+    48: (17, 20),
+    49: (21, 24, 27),
 }
 BINARY = 17  # its functions are those of two elements
 PASSES_ON = "ops/elementwise.c"  # names functions to tell them apart, and calls those it is given
@@ -147,15 +152,16 @@ def _operators(image: bytes) -> list[tuple[int, list[int]]]:
 
 def _keep_rows(sources: Sources, codes: set[int]) -> None:
     """The table of operators with the rows of these codes alone."""
+    rows = re.compile(r"^ +\[(\d+)\] = &\w+,\n", re.MULTILINE)
     table = sources.text["ops/table.c"]
-    kept = lambda row: row[0] if int(row[1]) in codes else ""  # noqa: E731
-    sources.text["ops/table.c"] = re.sub(r"^ +\[(\d+)\] = &\w+,\n", kept, table, flags=re.MULTILINE)
+    sources.text["ops/table.c"] = rows.sub(lambda row: row[0] if int(row[1]) in codes else "", table)
 
 
 def _keep_tables(sources: Sources, isas: Iterable[str]) -> None:
     """cpu.c without the tables of other instruction sets."""
-    kept = lambda table: table[0] if table[1] in isas else "NULL"  # noqa: E731
-    sources.text["cpu.c"] = re.sub(r"&sgru_kernels_(\w+)", kept, sources.text["cpu.c"])
+    tables = re.compile(r"&sgru_kernels_(\w+)")
+    text = sources.text["cpu.c"]
+    sources.text["cpu.c"] = tables.sub(lambda table: table[0] if table[1] in isas else "NULL", text)
 
 
 def _needed(sources: Sources, isas: Iterable[str]) -> list[str]:
@@ -201,12 +207,12 @@ def _numbers(sources: Sources) -> dict[str, int]:
 def _leave_out_kernels(shared: dict[str, str], units: dict[str, str]) -> None:
     """NULL in the tables for what no operator calls, so that it is not linked."""
     called = {name for text in [*units.values(), *shared.values()] for name in re.findall(r"\bk->(\w+)", text)}
-    head, macro, tail = shared["kernels/kernels.h"].partition("#define SGRU_TABLE(isa)")
-    kept = lambda name: name[0] if name[1] in called else f"SGRU_LEFT_OUT({name[0]})"  # noqa: E731
-    rows, end, rest = tail.partition("\n    }\n")
-    rows = re.sub(r"\b(?!sgru_)(\w+)_##isa", kept, rows)
+    head, macro, rest = shared["kernels/kernels.h"].partition("#define SGRU_TABLE(isa)")
+    entries, end, tail = rest.partition("\n    }\n")
+    entry = re.compile(r"\b(?!sgru_)(\w+)_##isa")
+    entries = entry.sub(lambda name: name[0] if name[1] in called else f"SGRU_LEFT_OUT({name[0]})", entries)
     left_out = "#define SGRU_LEFT_OUT(kernel) (0 ? kernel : NULL)\n"
-    shared["kernels/kernels.h"] = head + left_out + macro + rows + end + rest
+    shared["kernels/kernels.h"] = head + left_out + macro + entries + end + tail
 
 
 def _part_names(shared: dict[str, str], units: dict[str, str]) -> None:
@@ -236,8 +242,8 @@ def _closed(text: str) -> str:
 def _top(isas: Iterable[str], used: set[str], sources: Sources) -> str:
     numbers = _numbers(sources)
     lines = [
-        "/* streamgru's core in one file, with what one model needs: see its comments' places in c_src/. C99, no allocation, no libm.",
-        " * Compile it with -ffp-contract=off. */",
+        "/* The core of streamgru in one file, with what one model needs. C99, no allocation, no libm. Made by",
+        " * `streamgru embed`: change the model and make it again. Compile it with -ffp-contract=off. */",
     ]
     if list(isas) == ["ref"]:
         lines.append("#define SGRU_NO_SIMD")

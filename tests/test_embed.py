@@ -4,6 +4,7 @@ import json
 import os
 import re
 import shutil
+import struct
 import subprocess
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from streamgru_export.compiler import compile as compile_onnx
 
 MODELS = Path(os.environ.get("STREAMGRU_MODELS") or Path(__file__).parents[2] / "shared" / "models")
 ROOT = Path(__file__).parents[1]
+COMPILERS = ["gcc", "clang-19" if shutil.which("clang-19") else "clang"]
 STRICT = "-pedantic -Wall -Wextra -Wconversion -Werror"
 SEED = 20261121
 M4F = "cortex-m4"
@@ -76,6 +78,15 @@ def many_operators():
     return streamgru.Model(compile_onnx(model(nodes, {"x": ["time", 1, 8]}, ["y"], constants)).image)
 
 
+def bare_image(codes):
+    """As much of an image as the choice of sources looks at: these operators, their parameters zeros."""
+    records = b"".join(struct.pack("<4H24x", code, 0, 0, 30) for code in codes)
+    header = bytearray(128)
+    struct.pack_into("<I", header, 36, len(codes))
+    struct.pack_into("<2Q", header, 72, 128, 128 + len(records))
+    return bytes(header) + records + bytes(4 * 30)
+
+
 def make(folder, *arguments):
     done = subprocess.run(["make", "-C", folder, *arguments], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -90,7 +101,7 @@ def undefined(tool, path):
     return set(subprocess.run([tool, "-u", path], capture_output=True, text=True, check=True).stdout.split()) - {"U"}
 
 
-@pytest.mark.parametrize("compiler", ["gcc", "clang-19" if shutil.which("clang-19") else "clang"])
+@pytest.mark.parametrize("compiler", COMPILERS)
 @pytest.mark.parametrize("made", [gru32, rnnoise, many_operators])
 @pytest.mark.parametrize("kernels", ["ref", "ref,avx2,avx512,neon"])
 def test_it_builds_as_c99_without_a_warning_and_gives_the_same_bits(made, kernels, compiler, tmp_path):
@@ -98,6 +109,15 @@ def test_it_builds_as_c99_without_a_warning_and_gives_the_same_bits(made, kernel
     embed(made(), tmp_path, kernels=kernels.split(","))
     assert "PASS" in make(tmp_path, "run", f"CC={compiler}", f"CFLAGS=-O1 {STRICT}")
     assert undefined("nm", tmp_path / "build" / "host" / "streamgru.o") <= ALLOWED
+
+
+@pytest.mark.parametrize("codes", [[], sorted(FUNCTIONS_AT)], ids=["none", "all"])
+@pytest.mark.parametrize("compiler", COMPILERS)
+def test_no_operator_and_all_operators_compile(codes, compiler, tmp_path):
+    need(compiler)
+    (tmp_path / "streamgru.c").write_text(amalgamate(bare_image(codes), ["avx2", "avx512", "neon"]))
+    flags = ["-std=c99", "-O1", "-ffp-contract=off", *STRICT.split(), f"-I{ROOT / 'c_src'}"]
+    subprocess.run([compiler, *flags, "-c", "streamgru.c"], cwd=tmp_path, check=True)
 
 
 def test_one_other_bit_fails(tmp_path):

@@ -124,7 +124,7 @@ def amalgamate(image: bytes, kernels: Iterable[str] = ("ref",), folder: Path | N
             f"there are no kernels {', '.join(unknown)}: choose among {', '.join(sorted(sources.kernels))}"
         )
     operators = _operators(image)
-    _keep_rows(sources, {code for code, _ in operators})
+    _keep_rows(sources, {code for code, _ in operators} or {1})  # C has no empty arrays
     _keep_tables(sources, isas)
     files = _needed(sources, isas)
     used = _functions(sources, files, operators)

@@ -35,8 +35,8 @@ void start(void)
     volatile uint32_t *coprocessors = (volatile uint32_t *)0xE000ED88; /* CPACR */
     *coprocessors |= 0xFu << 20;                                       /* the floating-point unit on, if any */
     __asm__ volatile("dsb\n\tisb");
-    memcpy(data_start, image_of_data, (size_t)((char *)data_end - (char *)data_start));
-    memset(bss_start, 0, (size_t)((char *)bss_end - (char *)bss_start));
+    memcpy(data_start, image_of_data, (uintptr_t)data_end - (uintptr_t)data_start);
+    memset(bss_start, 0, (uintptr_t)bss_end - (uintptr_t)bss_start);
     end(main());
 }
 

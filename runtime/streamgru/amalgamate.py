@@ -31,7 +31,8 @@ QUIET = (
     '#pragma clang diagnostic ignored "-Wunused-function" /* inline ones, of other operators */',
     "#endif",
 )
-RARE = {"F_SIN", "F_COS", "B_POW", "B_MOD", "B_FMOD"}  # kernels/rare.c
+RARE_FILE = "kernels/rare.c"  # doubles, large on a small processor: only where one of its functions is needed
+RARE = {"F_SIN", "F_COS", "B_POW", "B_MOD", "B_FMOD"}
 
 DEFINED = re.compile(
     r"^static (?:inline )?(?:[\w*]+ )+?\**(?!NAME\b)(\w+)(?=[(;]|\[| =)"  # a function or an object
@@ -129,7 +130,7 @@ def amalgamate(image: bytes, kernels: Iterable[str] = ("ref",), folder: Path | N
     files = _needed(sources, isas)
     used = _functions(sources, files, operators)
     if used & RARE:
-        files.append("kernels/rare.c")
+        files.append(RARE_FILE)
     units = {file: sources.expanded(file) for file in files}
     shared = {header: INCLUDE.sub("", sources.text[header]) for header in sources.headers(files)}
     del shared["streamgru.h"]
@@ -165,13 +166,13 @@ def _keep_tables(sources: Sources, isas: Iterable[str]) -> None:
 
 
 def _needed(sources: Sources, isas: Iterable[str]) -> list[str]:
-    """The core's files, those that define what they call, and those of the kernels."""
-    files = list(CORE)
+    """The core's files, those of the kernels, and those that define what these call."""
+    files = [*CORE, *(sources.kernels[isa] for isa in isas)]
     for file in files:  # grows meanwhile
-        names = re.findall(r"\bsgru_\w+", sources.text[file])
+        names = re.findall(r"\bsgru_\w+", sources.expanded(file))
         homes = dict.fromkeys(sources.home[name] for name in names if name in sources.home)
-        files += [home for home in homes if home not in files and not home.startswith("kernels/")]
-    return files + [sources.kernels[isa] for isa in isas]
+        files += [home for home in homes if home not in files and home != RARE_FILE]
+    return files
 
 
 def _functions(sources: Sources, files: Iterable[str], operators: Iterable[tuple[int, list[int]]]) -> set[str]:

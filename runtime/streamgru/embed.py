@@ -109,7 +109,7 @@ def embed(
     if not isinstance(model, Model):
         model = load(model)
     core, kernels = amalgamate(model.image, kernels), tuple(kernels)
-    name = str(model.metadata.get("source") or "a model").replace("*/", "* /")
+    name = re.sub(r"[^\w. -]", "_", str(model.metadata.get("source") or "a model"))  # it goes into comments
     sizes = model.sizes
     include = '#include "model.h"\n\nMODEL_ALIGNED const uint64_t '
     texts = {

@@ -53,7 +53,7 @@ bench: $(VENV)/.built ## time the C step against its limit, and a step from Pyth
 asan: ## run the C core's tests under the address and undefined-behaviour sanitizers
 	tests/asan.sh
 
-qemu: ## run the C core's tests on emulated aarch64
+qemu: ## run the C core's tests on emulated aarch64, armv7, riscv64 and older x86-64
 	tests/qemu.sh
 
 coverage: $(VENV)/.tools $(VENV)/.built ## run the tests and list the Python lines they miss

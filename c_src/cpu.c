@@ -90,7 +90,11 @@ const sgru_kernels *sgru_kernels_available(unsigned i)
 
 /* The only global. Asking the processor takes microseconds on a virtual machine, so the answer is kept; two threads that
  * ask at once write the same one. */
+#if __STDC_VERSION__ >= 201112L && !defined(__STDC_NO_ATOMICS__)
 static _Atomic(const sgru_kernels *) chosen;
+#else /* C99: every machine writes a pointer in one piece */
+static const sgru_kernels *volatile chosen;
+#endif
 
 const sgru_kernels *sgru_kernels_chosen(void)
 {
@@ -161,11 +165,13 @@ void sgru_fpenv_leave(sgru_fpenv saved)
 }
 
 #elif defined(__arm__) && defined(__ARM_FP)
+enum { FPSCR_LTPSIZE = 7 << 16 }; /* Armv8.1-M: how loops end, no mode of floats; zero elsewhere */
+
 sgru_fpenv sgru_fpenv_enter(void)
 {
     uint32_t fpscr;
     __asm__ volatile("vmrs %0, fpscr" : "=r"(fpscr));
-    __asm__ volatile("vmsr fpscr, %0" : : "r"(0));
+    __asm__ volatile("vmsr fpscr, %0" : : "r"(fpscr & FPSCR_LTPSIZE));
     return (sgru_fpenv){fpscr, 0};
 }
 

@@ -83,7 +83,8 @@ struct sgru_stream {
 };
 
 /* One row of the table of operators. `check` looks at everything `run` will rely on: it is the only thing between a hostile
- * image and memory. It also states the scratch bytes that a run needs. `run` handles frame `first` .. `first + frames`. */
+ * image and memory. It also states the scratch bytes that a run needs: scratch[0] of one frame and, where a block needs more,
+ * scratch[1]. `run` handles frame `first` .. `first + frames`. */
 typedef struct sgru_op_def {
     uint16_t n_in, n_out;
     uint16_t n_params; /* at least: lists of dimensions follow, and check() counts them */
@@ -238,9 +239,9 @@ static inline void *operand(const sgru_stream *s, uint32_t id, size_t frame)
 
 /* ---- what stream.c does for pool.c ---- */
 
-/* A stream of `frames` arenas and `states` states whose scratch memory is so many times that of one frame: its bytes, 0 where they
- * cannot be addressed, and its layout in memory. lane_step as above. */
-size_t sgru_engine_size(const sgru_model *m, size_t frames, size_t states, size_t scratches);
+/* A stream of `frames` arenas, `states` states and so much scratch memory: its bytes, 0 where they cannot be addressed, and its layout
+ * in memory. lane_step as above. */
+size_t sgru_engine_size(const sgru_model *m, size_t frames, size_t states, size_t scratch);
 sgru_stream *sgru_engine_init(void *memory, const sgru_model *m, size_t frames, size_t states, size_t lane_step,
                               unsigned flags);
 

@@ -77,7 +77,7 @@ static int check_tensor(sgru_model *m, const sgru_tensor_rec *t)
     if (t->kind == KIND_CONST) return t->offset % 64 == 0 && end <= h->data_size;
     size_t *area = t->kind == KIND_ARENA ? &m->arena_size : &m->state_size;
     if (end > MAX_AREA || end > SIZE_MAX / 4) return 0;
-    if (*area < round_up(end, 64)) *area = round_up(end, 64);
+    if (*area < round_up((size_t)end, 64)) *area = round_up((size_t)end, 64);
     return 1;
 }
 
@@ -115,7 +115,7 @@ static int check_list(const sgru_model *m, const uint32_t *ids, uint32_t n, int 
  * back is all of the state. */
 static int check_states(const sgru_model *m, const uint32_t *ids, uint32_t n)
 {
-    uint64_t end = 0;
+    size_t end = 0;
     for (uint32_t i = 0; i < n; i++) {
         const sgru_tensor_rec *t = tensor_of(m, ids[i]);
         if (t->offset != end) return 0;
@@ -178,9 +178,11 @@ static int check_op(sgru_model *m, uint32_t index)
     if (!def || rec->n_in != def->n_in || rec->n_out != def->n_out || rec->n_params < def->n_params)
         return SGRU_E_OPERATOR;
     if (!check_ids(m, &op)) return SGRU_E_FORMAT;
-    size_t scratch = 0;
-    if (!def->check(m, &op, &scratch) || !check_shares(m, &op, def->shares)) return SGRU_E_OPERATOR;
-    if (m->scratch_size < round_up(scratch, 64)) m->scratch_size = round_up(scratch, 64);
+    size_t scratch[2] = {0, 0};
+    if (!def->check(m, &op, scratch) || !check_shares(m, &op, def->shares)) return SGRU_E_OPERATOR;
+    if (scratch[1] < scratch[0]) scratch[1] = scratch[0];
+    if (m->scratch_size < round_up(scratch[0], 64)) m->scratch_size = round_up(scratch[0], 64);
+    if (m->block_scratch_size < round_up(scratch[1], 64)) m->block_scratch_size = round_up(scratch[1], 64);
     return SGRU_OK;
 }
 

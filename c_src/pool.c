@@ -27,12 +27,19 @@ enum { PLACE_BITS = 24, OPENING_BITS = 24, TAG_BITS = 15 };
 
 static size_t places_size(size_t capacity) { return round_up(capacity * sizeof(sgru_place), 64); }
 
+/* Lanes take as much scratch memory as so many single frames. */
+static size_t engine_size(const sgru_model *m, size_t lanes)
+{
+    if (m->scratch_size && lanes > SIZE_MAX / 8 / m->scratch_size) return 0;
+    return round_up(sgru_engine_size(m, lanes, lanes, lanes * m->scratch_size), 64);
+}
+
 size_t sgru_pool_size(const sgru_model *m, size_t capacity, size_t lanes, unsigned engines)
 {
     const size_t most = SIZE_MAX / 8 / MOST_ENGINES;
     if (!m || capacity == 0 || lanes == 0 || capacity > (size_t)1 << PLACE_BITS || engines - 1 >= MOST_ENGINES)
         return 0;
-    size_t engine = round_up(sgru_engine_size(m, lanes, lanes, lanes), 64), own = round_up(sizeof(sgru_pool), 64);
+    size_t engine = engine_size(m, lanes), own = round_up(sizeof(sgru_pool), 64);
     if (engine == 0 || engine > most || (m->state_size && capacity > most / m->state_size)) return 0;
     return own + places_size(capacity) + 2 * capacity * m->state_size + engines * engine;
 }
@@ -47,7 +54,7 @@ sgru_pool *sgru_pool_init(void *memory, size_t size, const sgru_model *m, size_t
     *pool = (sgru_pool){.places = (sgru_place *)p, .capacity = capacity, .n_engines = engines, .tag = tag};
     pool->states = p + places_size(capacity);
     p = pool->states + 2 * capacity * m->state_size;
-    for (unsigned i = 0; i < engines; i++, p += round_up(sgru_engine_size(m, lanes, lanes, lanes), 64))
+    for (unsigned i = 0; i < engines; i++, p += engine_size(m, lanes))
         pool->engines[i] = sgru_engine_init(p, m, lanes, lanes, m->state_size, flags);
     memset(pool->places, 0, capacity * sizeof(sgru_place));
     return pool;

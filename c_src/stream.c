@@ -9,14 +9,13 @@ static size_t ports_size(const sgru_model *m)
 
 /* ---- memory ---- */
 
-size_t sgru_engine_size(const sgru_model *m, size_t frames, size_t states, size_t scratches)
+size_t sgru_engine_size(const sgru_model *m, size_t frames, size_t states, size_t scratch)
 {
     const size_t most = SIZE_MAX / 8, fixed = round_up(sizeof(sgru_stream), 64) + ports_size(m);
     if (m->arena_size && frames > most / m->arena_size) return 0;
     if (m->state_size && states > most / m->state_size) return 0;
-    if (m->scratch_size && scratches > most / m->scratch_size) return 0;
     size_t size = fixed + frames * m->arena_size + states * m->state_size; /* below 3/8 of SIZE_MAX */
-    return size > most ? 0 : size + scratches * m->scratch_size;
+    return size > most || scratch > most ? 0 : size + scratch;
 }
 
 static const sgru_port *lay_ports(const sgru_stream *s, sgru_port *p, const uint32_t *ids, uint32_t n)
@@ -47,7 +46,10 @@ sgru_stream *sgru_engine_init(void *memory, const sgru_model *m, size_t frames, 
     return s;
 }
 
-size_t sgru_stream_size(const sgru_model *m, size_t block) { return m && block ? sgru_engine_size(m, block, 2, 1) : 0; }
+size_t sgru_stream_size(const sgru_model *m, size_t block)
+{
+    return m && block ? sgru_engine_size(m, block, 2, block > 1 ? m->block_scratch_size : m->scratch_size) : 0;
+}
 
 sgru_stream *sgru_stream_init(void *memory, size_t size, const sgru_model *m, size_t block, unsigned flags)
 {

@@ -33,6 +33,9 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
+#ifdef SGRU_SHARED /* a shared library, compiled with -fvisibility=hidden, exports what follows */
+#pragma GCC visibility push(default)
+#endif
 
 #define SGRU_OK 0
 #define SGRU_E_ARGUMENT 1  /* a null or misaligned pointer, an index or size out of range */
@@ -63,10 +66,11 @@ typedef struct sgru_model {
     const unsigned char *image;
     size_t image_size;
     uint32_t n_inputs, n_outputs, n_states, n_tensors, n_ops;
-    uint32_t frame_by_frame; /* 1: a state is shared by several operators, so blocks run one frame at a time */
-    size_t arena_size;       /* bytes of intermediate values for one frame */
-    size_t state_size;       /* bytes of recurrent state */
-    size_t scratch_size;     /* bytes of working memory inside an operator */
+    uint32_t frame_by_frame;   /* 1: a state is shared by several operators, so blocks run one frame at a time */
+    size_t arena_size;         /* bytes of intermediate values for one frame */
+    size_t state_size;         /* bytes of recurrent state */
+    size_t scratch_size;       /* bytes of working memory inside an operator */
+    size_t block_scratch_size; /* ... in streams for blocks of more than one frame */
 } sgru_model;
 
 typedef struct sgru_stream sgru_stream;
@@ -163,6 +167,9 @@ const char *sgru_stream_isa(const sgru_stream *stream); /* the one this stream w
 const char *sgru_strerror(int status);                  /* never NULL */
 uint64_t sgru_checksum(const void *data, size_t size);  /* of docs/format.md; size a multiple of 8 */
 
+#ifdef SGRU_SHARED
+#pragma GCC visibility pop
+#endif
 #ifdef __cplusplus
 }
 #endif

@@ -1,5 +1,6 @@
 """What is shipped: a small wheel for every CPython from 3.10 on, that needs numpy and cffi and no more."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -8,6 +9,8 @@ import zipfile
 from pathlib import Path
 
 import pytest
+
+from runtime.models import gru_model
 
 ROOT = Path(__file__).parents[1]
 HEAVY = ["torch", "onnx", "onnxruntime", "onnxscript", "streamgru_export", "matplotlib", "tqdm", "rich"]
@@ -106,8 +109,21 @@ def test_the_wheel_holds_both_packages_and_no_more(wheel):
         for path in root.rglob("*")
         if path.suffix in {".py", ".pyi", ".csv", ".txt"} or path.name == "py.typed"
     }
+    c_src = [path for path in (ROOT / "c_src").rglob("*") if path.is_file() and path.suffix not in {".py", ".pyc"}]
+    expected |= {f"streamgru/{path.relative_to(ROOT).as_posix()}" for path in c_src}
     assert shipped - {"streamgru/_kernel.abi3.so"} == expected
     assert "streamgru/_kernel.abi3.so" in shipped
+
+
+@pytest.mark.slow
+def test_the_wheel_embeds_without_a_checkout(wheel, tmp_path):
+    gru_model().save(tmp_path / "model.sgru")
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(tmp_path / "site")
+    command = [sys.executable, "-m", "streamgru", "embed", "model.sgru", "--out", "c"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True)
+    subprocess.run(["make", "-C", "c", "run"], cwd=tmp_path, check=True)
 
 
 @pytest.mark.slow

@@ -57,10 +57,11 @@ static void NAME(muladd)(size_t n, const float *a, const float *b, const float *
 
 #define MAP(f, expression)                                                                                             \
     case f:                                                                                                            \
-        EACH(n, {                                                                                                      \
-            V v = LOAD(x);                                                                                             \
-            STORE(y, expression);                                                                                      \
-        });                                                                                                            \
+        if (SGRU_HAS_UNARY(f))                                                                                         \
+            EACH(n, {                                                                                                  \
+                V v = LOAD(x);                                                                                         \
+                STORE(y, expression);                                                                                  \
+            });                                                                                                        \
         break;
 
 static void NAME(unary)(unsigned f, float alpha, float beta, size_t n, const float *x, float *y)
@@ -101,17 +102,20 @@ static void NAME(unary)(unsigned f, float alpha, float beta, size_t n, const flo
         MAP(F_MISH, v_mul(v, v_tanh(v_softplus(v))))
         MAP(F_SETTLE, NAME(settle)(v))
     case F_SIN:
-    case F_COS: sgru_rare_unary(f, n, x, y); break;
+    case F_COS:
+        if (SGRU_HAS_UNARY(F_SIN) || SGRU_HAS_UNARY(F_COS)) sgru_rare_unary(f, n, x, y);
+        break;
     }
 }
 
 #define MAP2(f, expression)                                                                                            \
     case f:                                                                                                            \
-        EACH(n, {                                                                                                      \
-            V p = step_a ? LOAD(a) : a_all;                                                                            \
-            V q = step_b ? LOAD(b) : b_all;                                                                            \
-            STORE(y, expression);                                                                                      \
-        });                                                                                                            \
+        if (SGRU_HAS_BINARY(f))                                                                                        \
+            EACH(n, {                                                                                                  \
+                V p = step_a ? LOAD(a) : a_all;                                                                        \
+                V q = step_b ? LOAD(b) : b_all;                                                                        \
+                STORE(y, expression);                                                                                  \
+            });                                                                                                        \
         break;
 
 /* x^2, x^3, sqrt(x) and 1 / x, which is what most powers are; the root as IEEE 754 has pow: +0 of -0, +inf of -inf. */
@@ -128,7 +132,7 @@ static void NAME(power)(size_t n, const float *a, size_t step_a, const float *b,
     else if (exponent == 3.0f) POWER(v_mul(v_mul(v, v), v));
     else if (exponent == -1.0f) POWER(v_div(v_set1(1.0f), v));
     else if (exponent == 0.5f) POWER(v_select(v_lt(v, lowest), infinity, v_sqrt(v_add(v, v_set1(0.0f)))));
-    else sgru_rare_binary(B_POW, n, a, step_a, b, step_b, y);
+    else if (SGRU_HAS_BINARY(B_POW)) sgru_rare_binary(B_POW, n, a, step_a, b, step_b, y);
 #undef POWER
 }
 
@@ -143,9 +147,13 @@ static void NAME(binary)(unsigned f, size_t n, const float *a, size_t step_a, co
         MAP2(B_MIN, v_select(v_le(p, p), v_min(p, q), p))
         MAP2(B_MAX, v_select(v_le(p, p), v_max(p, q), p))
         MAP2(B_PRELU, v_select(v_lt(p, zero), v_mul(p, q), p))
-    case B_POW: NAME(power)(n, a, step_a, b, step_b, y); break;
+    case B_POW:
+        if (SGRU_HAS_BINARY(B_POW)) NAME(power)(n, a, step_a, b, step_b, y);
+        break;
     case B_MOD:
-    case B_FMOD: sgru_rare_binary(f, n, a, step_a, b, step_b, y); break;
+    case B_FMOD:
+        if (SGRU_HAS_BINARY(B_MOD) || SGRU_HAS_BINARY(B_FMOD)) sgru_rare_binary(f, n, a, step_a, b, step_b, y);
+        break;
     }
 }
 

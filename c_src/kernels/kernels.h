@@ -83,6 +83,15 @@ enum {
     B_XOR
 };
 
+/* A build for one model (streamgru embed) names the functions it needs, a bit each: the code of the others is left out, and a
+ * model that wants them is refused. */
+#ifndef SGRU_UNARY_FUNCTIONS
+#define SGRU_UNARY_FUNCTIONS UINT64_MAX
+#define SGRU_BINARY_FUNCTIONS UINT64_MAX
+#endif
+#define SGRU_HAS_UNARY(f) (SGRU_UNARY_FUNCTIONS >> (f) & 1)
+#define SGRU_HAS_BINARY(f) (SGRU_BINARY_FUNCTIONS >> (f) & 1)
+
 /* Functions that vectors are not worth while for, in plain double precision (rare.c): F_SIN, F_COS; B_POW, B_MOD, B_FMOD. The
  * operands are those of the kernels `unary` and `binary`. */
 void sgru_rare_unary(unsigned f, size_t n, const float *x, float *y);

@@ -62,7 +62,7 @@ static int matmul_run(const sgru_stream *s, const sgru_op *op, size_t first, siz
     uint32_t rank = op->params[0];
     size_t M = param(op, 1), N = param(op, 2), K = param(op, 3);
     const uint32_t *batch = op->params + 6;
-    size_t products = sgru_product(rank, batch);
+    size_t products = (size_t)sgru_product(rank, batch);
     FOR_EACH_FRAME (f, first, frames) {
         const float *a = operand(s, op->in[0], f), *b = operand(s, op->in[1], f);
         float *y = operand(s, op->out[0], f);

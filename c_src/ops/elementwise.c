@@ -55,7 +55,7 @@ static void row_offsets(size_t row, uint32_t rank, const uint32_t *dims, uint32_
 
 /* ---- BINARY: function, rank, dims[], a_strides[], b_strides[] ---- */
 
-static int is_float_function(uint32_t f) { return f < B_FLOATS; }
+static int is_float_function(uint32_t f) { return f < B_FLOATS && SGRU_HAS_BINARY(f); }
 static int is_comparison(uint32_t f) { return f >= B_EQUAL && f <= B_GREATER_EQUAL; }
 static int is_logic(uint32_t f) { return f >= B_AND && f <= B_XOR; }
 static int is_integer_function(uint32_t f) { return is_float_function(f) && f != B_POW && f != B_PRELU; }
@@ -158,7 +158,7 @@ static void binary_frame(const sgru_stream *s, const sgru_op *op, size_t frame)
     const uint32_t *dims = op->params + 2;
     const unsigned char *a = operand(s, op->in[0], frame), *b = operand(s, op->in[1], frame);
     unsigned char *y = operand(s, op->out[0], frame);
-    size_t n = dims[rank - 1], rows = sgru_product(rank, dims) / n;
+    size_t n = dims[rank - 1], rows = (size_t)sgru_product(rank, dims) / n;
     ptrdiff_t size = (ptrdiff_t)dtype_size(dtype), at[2];
     ptrdiff_t step_a = (int32_t)dims[2 * rank - 1], step_b = (int32_t)dims[3 * rank - 1];
     for (size_t row = 0; row < rows; row++) {
@@ -202,7 +202,7 @@ static int where_run(const sgru_stream *s, const sgru_op *op, size_t first, size
 {
     uint32_t rank = op->params[0];
     const uint32_t *dims = op->params + 1;
-    size_t n = dims[rank - 1], rows = sgru_product(rank, dims) / n;
+    size_t n = dims[rank - 1], rows = (size_t)sgru_product(rank, dims) / n;
     ptrdiff_t size = (ptrdiff_t)dtype_size(tensor_of(s->model, op->in[1])->dtype), at[3], step[3];
     for (uint32_t i = 0; i < 3; i++) step[i] = (int32_t)dims[(i + 2) * rank - 1];
     FOR_EACH_FRAME (f, first, frames) {

@@ -16,7 +16,7 @@ extern const sgru_op_def sgru_op_conv, sgru_op_conv_transpose;                  
 extern const sgru_op_def sgru_op_pool;                                                       /* pool.c */
 
 /* Whether a number names a float function of one element that the kernels have. */
-static inline int is_activation(size_t f) { return f < F_COUNT && f != F_NOT; }
+static inline int is_activation(size_t f) { return f < F_COUNT && f != F_NOT && SGRU_HAS_UNARY(f); }
 
 static inline int is_integer(uint32_t dtype) { return dtype == SGRU_I64 || dtype == SGRU_I32; }
 

@@ -58,9 +58,13 @@ int sgru_recurrent_check(const sgru_model *m, const sgru_op *op, const recurrent
     if (!sgru_product(3, sums) || p[P_REVERSE] > 1 || !(param_f(op, P_CLIP) >= 0.0f)) return 0;
     if (op->in[kind->lens] != SGRU_NONE && !is_vector(m, op->in[kind->lens], SGRU_I32, p[P_B])) return 0;
     uint64_t B = p[P_B], H = p[P_H], G = kind->gates * H, columns = columns_at_once((size_t)G);
-    uint64_t floats = B * H * (kind->n_states + kind->sums) + G * (columns > B ? columns : B);
+    uint64_t q = q_bytes(m, op, kind), floats = B * H * (kind->n_states + kind->sums),
+             all = p[P_T] * B; /* columns that one frame has */
+    if (columns < B) columns = B;
+    if (all > columns) all = columns;
     return is_packed(m, op->in[W], G, p[P_I]) && is_optional_weight(m, op->in[kind->bias], G) && sequences_fit(m, op) &&
-           states_fit(m, op, kind) && need_scratch(scratch, q_bytes(m, op, kind) + sizeof(float) * floats);
+           states_fit(m, op, kind) && need_scratch(scratch, q + sizeof(float) * (floats + G * all)) &&
+           need_scratch(scratch + 1, q + sizeof(float) * (floats + G * columns));
 }
 
 /* ---- run ---- */

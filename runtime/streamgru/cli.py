@@ -175,6 +175,16 @@ def _info(args: argparse.Namespace) -> int:
     return 0
 
 
+# embed
+
+
+def _embed(args: argparse.Namespace) -> int:
+    kernels = [name for name in args.kernels.split(",") if name]
+    report = _need("streamgru.embed").embed(args.model, args.output, kernels=kernels, steps=args.steps, seed=args.seed)
+    _tell(args, {"ok": True, **report.as_dict()}, report.text())
+    return 0
+
+
 # run
 
 
@@ -397,6 +407,20 @@ def _parser() -> argparse.ArgumentParser:
         "streamgru info model.onnx",
     )
     sub.add_argument("model", type=Path, help=".onnx or .sgru")
+
+    sub = command(
+        "embed",
+        _embed,
+        "write a model as a folder of C files for a microcontroller, or any other machine",
+        "streamgru embed model.onnx --out firmware && make -C firmware run TARGET=cortex-m4",
+    )
+    sub.add_argument("model", type=Path, help=".onnx or .sgru")
+    sub.add_argument("-o", "--out", dest="output", type=Path, required=True, metavar="FOLDER")
+    sub.add_argument(
+        "--kernels", default="ref", help="instruction sets besides ref, such as neon,avx2 (default: ref alone)"
+    )
+    sub.add_argument("--steps", type=int, default=8, help="random frames to record and replay (default %(default)s)")
+    sub.add_argument("--seed", type=int, default=0, help="of the frames")
 
     sub = command(
         "run",

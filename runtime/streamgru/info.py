@@ -41,7 +41,8 @@ def describe(path: Path) -> dict[str, Any]:
         except ModelError:
             if not any(why.startswith(KEEPS) for why in refusals):
                 raise
-            return {
+            known = {"ok": True, "model": str(path), "isa": isa(), "weights": "f32"}
+            return {**known, "streams": False, "refusals": refusals}
                 "ok": True,
                 "model": str(path),
                 "isa": isa(),

@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
+MINUTES ?= 1
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 C_FILES = $(shell find c_src tests examples -name '*.[ch]' 2>/dev/null)
 export OMP_NUM_THREADS ?= 1
@@ -11,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-recipes check format bench asan qemu coverage wheel clean distclean
+.PHONY: help demo test test-slow test-recipes check format bench asan fuzz qemu coverage wheel clean distclean
 
 help: ## list what make can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -50,6 +51,9 @@ bench: $(VENV)/.built ## time the C step against its limit, and a step from Pyth
 
 asan: ## run the C core's tests under the address and undefined-behaviour sanitizers
 	tests/asan.sh
+
+fuzz: $(VENV)/.built ## fuzz images, saved states, the kernels and the ONNX reader, MINUTES=1 each
+	PYTHON=$(BIN)/python tests/fuzz.sh $(MINUTES)
 
 qemu: ## run the C core's tests on emulated aarch64
 	tests/qemu.sh

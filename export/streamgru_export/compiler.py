@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from streamgru.errors import ModelError
+from streamgru.model import Model
 
 from . import image as images
+from .blame import blaming
 from .graph import Graph
 from .onnx_reader import read
 from .passes.batchnorm import fold_batch_norm
@@ -118,18 +120,28 @@ def compile(
         raise ModelError(f"mode={mode!r}; 'stream' or 'whole' was expected")
     if batch < 1 or (length is not None and length < 1):
         raise ModelError("batch and length must be 1 or more")
-    graph = source if isinstance(source, Graph) else read(source)
-    timeline = find_time(graph, dims or {}, batch, time_axis)
-    if mode == "stream":
-        refuse_bound_time(graph, dims or {}, batch)
-    static = _whole(timeline, length) if mode == "whole" else _streaming(timeline, state)
-    static.notes[:0] = [*graph.notes, *static.graph.recognised.values(), *_suspicions(static.graph)]
-    compiled = _finish(static, timeline.batch_axes() if mode == "stream" else {})
+    with blaming():
+        compiled = _compiled(source, mode, batch, dims or {}, time_axis, state, length)
     for note in compiled.notes:
         if note.startswith("warning: "):
             warnings.warn(note.removeprefix("warning: "), stacklevel=2)
     if path is not None:
         images.write(compiled.image, path)
+    return compiled
+
+
+def _compiled(
+    source: str | os.PathLike[str] | bytes | onnx.ModelProto | Graph, mode: str, batch: int, dims: Mapping[str, int],
+    time_axis: Mapping[str, int] | None, state: Iterable[tuple[str, str]] | None, length: int | None,
+) -> Compiled:  # fmt: skip
+    graph = source if isinstance(source, Graph) else read(source)
+    timeline = find_time(graph, dims, batch, time_axis)
+    if mode == "stream":
+        refuse_bound_time(graph, dims, batch)
+    static = _whole(timeline, length) if mode == "whole" else _streaming(timeline, state)
+    static.notes[:0] = [*graph.notes, *static.graph.recognised.values(), *_suspicions(static.graph)]
+    compiled = _finish(static, timeline.batch_axes() if mode == "stream" else {})
+    Model(compiled.image, "the compiled image")  # the core's own checks: what it refuses is never written
     return compiled
 
 

@@ -284,8 +284,8 @@ static double now(void)
         double best = 1e18;                                                                                            \
         for (int round = 0; round < 10; round++) {                                                                     \
             double began = now();                                                                                      \
-            for (int i = 0; i < 30; i++) __VA_ARGS__;                                                                 \
-            double each = (now() - began) / 30;                                                                       \
+            for (int i = 0; i < 30; i++) __VA_ARGS__;                                                                  \
+            double each = (now() - began) / 30;                                                                        \
             if (each < best) best = each;                                                                              \
         }                                                                                                              \
         printf("%-24s %-8s %10.1f ns\n", what, k->name, best);                                                         \

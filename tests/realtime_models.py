@@ -1,4 +1,4 @@
-"""Compiles the models of `make realtime` into a folder: the real ones, where they are, and one net of each cell of the zoo.
+"""Compiles the models of `make realtime` into a folder: the real ones, where they are, and each cell of the zoo.
 
 python tests/realtime_models.py FOLDER
 """

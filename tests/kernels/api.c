@@ -143,7 +143,7 @@ int main(void)
     size_t size;
     rng = 1;
     gru c = random_gru();
-    while (!c.has_bias || !c.lbr || c.B < 2) drop(&c), c = random_gru();
+    while (!c.has_bias || !c.lbr || c.B != 2) drop(&c), c = random_gru();
     unsigned char *bytes = build(&c, 2, 0, c.B, 0, &size);
     try_open(bytes, size), try_records(bytes, size), try_stream(bytes, size), try_names();
     drop(&c), free(bytes);

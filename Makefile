@@ -4,6 +4,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 JOBS ?= auto
+MINUTES ?= 1
+COUNT ?= 200
+STEPS ?= 10000000
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
 C_FILES = $(shell find c_src tests examples -name '*.[ch]' 2>/dev/null)
 export OMP_NUM_THREADS ?= 1
@@ -11,7 +14,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow test-recipes check format bench asan qemu coverage wheel clean distclean
+.PHONY: help demo test test-slow test-recipes check format bench asan fuzz sanitizers realtime mutants soak qemu coverage wheel clean distclean
 
 help: ## list what make can do
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | \
@@ -53,10 +56,26 @@ bench: $(VENV)/.built ## time the C step against its limit, and a step from Pyth
 asan: ## run the C core's tests under the address and undefined-behaviour sanitizers
 	tests/asan.sh
 
+fuzz: $(VENV)/.built ## fuzz images, saved states, the kernels and the ONNX reader, MINUTES=1 each
+	PYTHON=$(BIN)/python tests/fuzz.sh $(MINUTES)
+
+sanitizers: ## run the C core's tests under clang's MemorySanitizer and under valgrind
+	tests/sanitizers.sh
+
+realtime: $(VENV)/.built ## prove that a step makes no system call, allocation or lock; its stack and its times
+	PYTHON=$(BIN)/python tests/realtime.sh
+
+mutants: ## count which of COUNT=200 slips in the C core its tests notice
+	python3 tests/mutants.py --count $(COUNT)
+
+soak: $(VENV)/.built ## run STEPS=10000000 steps with saves, other processes and instruction sets in between
+	$(BIN)/python tests/soak.py $(STEPS)
+
 qemu: ## run the C core's tests on emulated aarch64, armv7, riscv64 and older x86-64
 	tests/qemu.sh
 
-coverage: $(VENV)/.tools $(VENV)/.built ## run the tests and list the Python lines they miss
+coverage: $(VENV)/.tools $(VENV)/.built ## run the tests and list the C and Python lines they miss
+	tests/coverage.sh
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -m "not slow and not recipe" $(ARGS)
 	$(BIN)/coverage combine -q

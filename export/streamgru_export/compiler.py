@@ -9,9 +9,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from streamgru.errors import ModelError
+from streamgru.model import Model
 
 from . import image as images
 from .accuracy import OutputError, judge, measure
+from .blame import blaming
 from .census import Census, census
 from .graph import Graph
 from .onnx_reader import read
@@ -146,14 +148,8 @@ def compile(
         raise ModelError(f"mode={mode!r}; 'stream' or 'whole' was expected")
     if batch < 1 or (length is not None and length < 1):
         raise ModelError("batch and length must be 1 or more")
-    graph = source if isinstance(source, Graph) else read(source)
-    timeline = find_time(graph, dims or {}, batch, time_axis)
-    if mode == "stream":
-        refuse_bound_time(graph, dims or {}, batch)
-    static = _whole(timeline, length) if mode == "whole" else _streaming(timeline, state)
-    static.notes[:0] = [*graph.notes, *static.graph.recognised.values(), *_suspicions(static.graph)]
-    batch_axes = timeline.batch_axes() if mode == "stream" else {}
-    compiled = _finish(graph, static, batch_axes, weights, tolerance, samples)
+    with blaming():
+        compiled = _compiled(source, mode, batch, dims or {}, time_axis, state, length, weights, tolerance, samples)
     for note in compiled.notes:
         if note.startswith("warning: "):
             warnings.warn(note.removeprefix("warning: "), stacklevel=2)
@@ -191,6 +187,23 @@ def _obstacles(
         return obstacles(timeline if timeline.time else unbake(timeline) or timeline)
     except ModelError:
         return []
+
+
+def _compiled(
+    source: str | os.PathLike[str] | bytes | onnx.ModelProto | Graph, mode: str, batch: int, dims: Mapping[str, int],
+    time_axis: Mapping[str, int] | None, state: Iterable[tuple[str, str]] | None, length: int | None,
+    weights: str, tolerance: float | None, samples: Any,
+) -> Compiled:  # fmt: skip
+    graph = source if isinstance(source, Graph) else read(source)
+    timeline = find_time(graph, dims, batch, time_axis)
+    if mode == "stream":
+        refuse_bound_time(graph, dims, batch)
+    static = _whole(timeline, length) if mode == "whole" else _streaming(timeline, state)
+    static.notes[:0] = [*graph.notes, *static.graph.recognised.values(), *_suspicions(static.graph)]
+    batch_axes = timeline.batch_axes() if mode == "stream" else {}
+    compiled = _finish(graph, static, batch_axes, weights, tolerance, samples)
+    Model(compiled.image, "the compiled image")  # the core's own checks: what it refuses is never written
+    return compiled
 
 
 def _whole(timeline: Timeline, length: int | None) -> _Static:

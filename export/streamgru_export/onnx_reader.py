@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ DTYPES: dict[int, np.dtype[Any]] = {
     TensorProto.INT32: np.dtype(np.int32),
     TensorProto.BOOL: np.dtype(np.bool_),
 }
+# What Einsum can say. At another character onnx's shape inference does not end.
+EQUATION = re.compile(r"[A-Za-z., ]*(->[A-Za-z. ]*)?")
 CELLS = ("GRU", "LSTM", "RNN")
 
 
@@ -218,12 +221,17 @@ class _Reader:
             raise ModelError(f"{node}: attribute '{a.name}' is of a kind that is not supported")
         value = helper.get_attribute_value(a)
         if kind == onnx.AttributeProto.STRING:
-            return value.decode("utf-8", "replace")
+            text = value.decode("utf-8", "replace")
+            if (node.op_type, a.name) == ("Einsum", "equation") and not EQUATION.fullmatch(text):
+                raise ModelError(f"{node}: '{text[:40]}' is no equation of letters, commas, '...' and '->'")
+            return text
         if kind == onnx.AttributeProto.STRINGS:
             return [v.decode("utf-8", "replace") for v in value]
         if (a.name, kind) == ("to", onnx.AttributeProto.INT) and value in WIDER:
             self.dtype(value, str(node))
             return int(TensorProto.FLOAT)
+        if a.name.endswith(("axis", "axes")) or a.name == "perm":
+            _check_axes(a.name, list(value) if kind == onnx.AttributeProto.INTS else [value], node)
         return list(value) if kind in (6, 7) else value
 
 
@@ -232,6 +240,13 @@ def _text(name: str | bytes) -> str:
     if isinstance(name, bytes):
         raise ModelError(f"the name {name[:40]!r} is not UTF-8: the file is damaged")
     return name
+
+
+def _check_axes(name: str, axes: list[Any], node: Node) -> None:
+    """No axis beyond any rank. onnx's shape inference would take it modulo 2^32 and write outside its arrays."""
+    beyond = next((a for a in axes if not -MAX_RANK <= a <= MAX_RANK), None)
+    if beyond is not None:
+        raise ModelError(f"{node}: attribute '{name}' is {beyond}; tensors have at most {MAX_RANK} dimensions")
 
 
 def _check_attributes(node: Node, opset: int, kinds: Mapping[str, int]) -> None:

@@ -43,13 +43,6 @@ def describe(path: Path) -> dict[str, Any]:
                 raise
             known = {"ok": True, "model": str(path), "isa": isa(), "weights": "f32"}
             return {**known, "streams": False, "refusals": refusals}
-                "ok": True,
-                "model": str(path),
-                "isa": isa(),
-                "weights": "f32",
-                "streams": False,
-                "refusals": refusals,
-            }
     about = model.metadata
     kinds = profile(model)
     return {

@@ -1,13 +1,20 @@
-/* The random numbers of the C tests: the same on every machine from the same seed. */
+/* The random numbers of the C tests: the same on every machine from the same seed. A fuzzer's bytes come first, where there are
+ * any: then the input of the fuzzer chooses, and its mutations are mutations of the choices. */
 #ifndef TEST_RANDOM_H
 #define TEST_RANDOM_H
 
 #include <stdint.h>
 
 static uint64_t rng;
+static const uint8_t *choices, *choices_end;
 
 static inline uint32_t below(uint32_t n)
 {
+    if (choices < choices_end) {
+        uint32_t chosen = *choices++;
+        for (uint32_t most = n - 1; (most >>= 8) && choices < choices_end;) chosen = chosen << 8 | *choices++;
+        return chosen % n;
+    }
     rng ^= rng << 13, rng ^= rng >> 7, rng ^= rng << 17;
     return (uint32_t)(rng >> 33) % n;
 }

@@ -1,5 +1,7 @@
 """Builds and runs the C test programs: the same bits on every instruction set, and the stated errors."""
 
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,16 +11,21 @@ import pytest
 ROOT = Path(__file__).parents[2]
 
 
-def run(tmp_path, program, *arguments):
+def build(tmp_path, program):
     binary = tmp_path / program
-    build = subprocess.run(
+    done = subprocess.run(
         ["tests/cc.sh", f"tests/kernels/{program}.c", str(binary)],
         cwd=ROOT,
         capture_output=True,
         text=True,
         check=False,
     )
-    assert build.returncode == 0, build.stderr
+    assert done.returncode == 0, done.stderr
+    return binary
+
+
+def run(tmp_path, program, *arguments):
+    binary = build(tmp_path, program)
     done = subprocess.run([str(binary), *map(str, arguments)], capture_output=True, text=True, check=False)
     print(done.stdout)
     assert done.returncode == 0, done.stdout + done.stderr
@@ -57,7 +64,7 @@ def test_every_operator_with_altered_operands_is_refused_or_harmless_and_gives_t
     assert ", 0 failed" in run(tmp_path, "hostile_operators", 100)
 
 
-@pytest.mark.parametrize("program", ["kernel_edges", "environment", "wide_images", "hostile_weights"])
+@pytest.mark.parametrize("program", ["checkkernels", "environment", "wide_images", "hostile_weights", "api"])
 def test_edges(tmp_path, program):
     assert ", 0 failed" in run(tmp_path, program)
 
@@ -75,3 +82,22 @@ def test_the_core_needs_memcpy_memmove_and_memset_alone(tmp_path):
     subprocess.run(["cc", *flags, *map(str, sources), "-o", str(library)], cwd=ROOT, check=True)
     undefined = subprocess.run(["nm", "-u", str(library)], capture_output=True, text=True, check=True).stdout.split()
     assert set(undefined) - {"U"} <= {"memcpy", "memmove", "memset", "memcmp", "_GLOBAL_OFFSET_TABLE_"}
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("valgrind"), reason="callgrind counts the instructions")
+@pytest.mark.parametrize("isa", ["ref", "avx2"])  # valgrind knows no AVX-512
+def test_no_frame_makes_a_step_more_than_a_fifth_slower(tmp_path, isa):
+    """Instructions are counted, not time: subnormal and huge numbers and silence take the same path as any other."""
+    build(tmp_path, "realtime")
+    counts = {}
+    for kind in ("ordinary", "huge", "silent", "subnormal", "fading", "nan"):
+        command = ["valgrind", "--tool=callgrind", "--toggle-collect=sgru_step", f"--callgrind-out-file={tmp_path}/out"]
+        done = subprocess.run(
+            [*command, str(tmp_path / "realtime"), "--count", kind, isa], capture_output=True, text=True, check=False
+        )
+        if done.returncode == 1:
+            pytest.skip(f"{isa} is not to be had")
+        counts[kind] = int(re.search(r"Collected : (\d+)", done.stderr)[1])
+    print({kind: f"{count / 1000:.0f} instructions a step" for kind, count in counts.items()})
+    assert max(counts.values()) <= 1.2 * counts["ordinary"], counts

@@ -14,6 +14,7 @@ import numpy as np
 
 from streamgru.errors import ModelError
 
+from ..blame import blaming
 from ..graph import Array, Graph, Node, Port, TensorType, live_nodes
 from .builder import Builder
 from .evaluate import RANDOM, UNRELIABLE, evaluate, infer
@@ -48,7 +49,8 @@ def specialise(graph: Graph, dims: Mapping[str, int]) -> Graph:
 def _specialise(graph: Graph, dims: Mapping[str, int], budget: Budget) -> Graph:
     walk = _Walk(graph, dims, budget)
     for node in graph.nodes:
-        walk.visit(node)
+        with blaming(node):
+            walk.visit(node)
     return recognise(walk.result())
 
 

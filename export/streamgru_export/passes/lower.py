@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 
 from streamgru.errors import ModelError
 
+from ..blame import blaming
 from ..graph import Graph, Node, live_nodes
 from ..program import Kind, Program, Tensor
 from ..views import View, whole
@@ -73,6 +74,11 @@ def lower(graph: Graph, slots: list[Slot], axes: Mapping[str, int | None]) -> Pr
 
 def lower_node(ctx: Context, node: Node, targets: dict[str, View]) -> None:
     """One node, by the table."""
+    with blaming(node):
+        _lower(ctx, node, targets)
+
+
+def _lower(ctx: Context, node: Node, targets: dict[str, View]) -> None:
     ctx.node = node
     if node.op_type in CELLS:
         lower_recurrent.lower(ctx, node, targets)

@@ -1,0 +1,69 @@
+"""What fuzzing found (tests/fuzz/onnx_models.py): a model that contradicts itself costs a ModelError."""
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from export.graphs import model, node
+from streamgru.errors import ModelError
+from streamgru_export import blame
+from streamgru_export.compiler import compile
+
+
+@pytest.mark.parametrize("axis", [2**31, -(2**31), 2**63 - 1, 9, -9])
+def test_an_axis_beyond_any_rank_is_refused_before_onnx_sees_it(axis):
+    """onnx's shape inference writes outside its arrays (segmentation fault)."""
+    graph = model([node("LayerNormalization", ["x", "w"], ["y"], axis=axis)], {"x": [2, 3]}, ["y"], {"w": np.ones(3)})
+    with pytest.raises(ModelError, match=r"LayerNormalization.*'axis'"):
+        compile(graph, mode="whole")
+
+
+def test_an_equation_of_other_characters_is_refused_before_onnx_sees_it():
+    """onnx's shape inference does not end."""
+    graph = model([node("Einsum", ["x", "x"], ["y"], equation="i=j->")], {"x": [3, 4]}, ["y"])
+    with pytest.raises(ModelError, match=r"Einsum.*no equation"):
+        compile(graph, mode="whole")
+
+
+@pytest.mark.parametrize(
+    "nodes, inputs, constants",
+    [
+        ([node("GroupNormalization", ["x", "w", "w"], ["y"], num_groups=2)], {"x": []}, {"w": np.ones(4, np.float32)}),
+        (
+            [node("ConvTranspose", ["x", "w"], ["y"], output_shape=[5, 5, 5], kernel_shape=[3])],
+            {"x": [1, 1, 4]},
+            {"w": np.ones((1, 1, 3), np.float32)},
+        ),
+    ],
+)
+def test_attributes_that_do_not_fit_are_an_error_that_names_the_node(nodes, inputs, constants):
+    with pytest.raises(ModelError, match=nodes[0].op_type):
+        compile(model(nodes, inputs, ["y"], constants, opset=21), mode="whole")
+
+
+@pytest.mark.parametrize("error", [IndexError, KeyError, ZeroDivisionError, MemoryError, RecursionError])
+def test_an_unexpected_error_becomes_one_of_ours_with_its_cause(error):
+    with pytest.raises(ModelError, match=error.__name__) as caught, blame.blaming():
+        raise error("why")
+    assert isinstance(caught.value.__cause__, error)
+
+
+def test_our_own_errors_pass_unchanged():
+    ours = ModelError("as it was")
+    with pytest.raises(ModelError) as caught, blame.blaming():
+        raise ours
+    assert caught.value is ours
+
+
+def test_a_programming_error_is_not_the_models_fault():
+    with pytest.raises(NameError), blame.blaming():
+        raise NameError("not ours to hide")
+
+
+def test_a_dimension_of_four_billion_is_refused():
+    big = helper.make_tensor("shape", TensorProto.INT64, [2], [2**31, 2**31])
+    nodes = [helper.make_node("ConstantOfShape", ["shape"], ["c"]), node("Add", ["x", "c"], ["y"])]
+    graph = model(nodes, {"x": [1]}, ["y"])
+    graph.graph.initializer.append(big)
+    with pytest.raises(ModelError):
+        compile(graph, mode="whole")

@@ -25,6 +25,8 @@ from .passes.states import Slot
 from .passes.stream import Streamed, make_stream
 from .passes.time import Timeline, find_time, refuse_bound_time, sequence_lengths, unbake
 from .program import Program, Tensor
+from .properties import about as about_model
+from .properties import time_axes
 
 if TYPE_CHECKING:
     import onnx
@@ -103,7 +105,8 @@ def compile(
     dims : mapping, optional
         Other dynamic dimensions by name.
     time_axis : mapping, optional
-        Input name -> time axis, where it is not found or not what is meant.
+        Input name -> time axis, where it is not found or not what is meant. By default what the file says of itself
+        (`properties.py`), else what is found.
     state : iterable of (input, output), optional
         The state pairs of a step graph; what is found otherwise is then not used.
     length : int, optional
@@ -119,7 +122,7 @@ def compile(
     if batch < 1 or (length is not None and length < 1):
         raise ModelError("batch and length must be 1 or more")
     graph = source if isinstance(source, Graph) else read(source)
-    timeline = find_time(graph, dims or {}, batch, time_axis)
+    timeline = find_time(graph, dims or {}, batch, time_axis or _declared_time(graph, dims or {}))
     if mode == "stream":
         refuse_bound_time(graph, dims or {}, batch)
     static = _whole(timeline, length) if mode == "whole" else _streaming(timeline, state)
@@ -131,6 +134,18 @@ def compile(
     if path is not None:
         images.write(compiled.image, path)
     return compiled
+
+
+def _declared_time(graph: Graph, dims: Mapping[str, int]) -> dict[str, int]:
+    """The inputs' time axes that the file declares, where they are dimensions that the caller left unbound."""
+    shapes = {p.name: p.shape for p in graph.inputs}
+    declared = {name: axis for name, axis in time_axes(graph.metadata).items() if name in shapes}
+    for name, axis in declared.items():
+        if not 0 <= axis < len(shapes[name]):
+            raise ModelError(
+                f"metadata says that input '{name}' has its time on axis {axis}; it has {len(shapes[name])} dimensions"
+            )
+    return {n: a for n, a in declared.items() if isinstance(shapes[n][a], str) and shapes[n][a] not in dims}
 
 
 def _whole(timeline: Timeline, length: int | None) -> _Static:
@@ -223,6 +238,7 @@ def _finish(static: _Static, batch_axes: Mapping[str, int]) -> Compiled:
     about: dict[str, Any] = {
         "source": graph.source, "sha256": graph.sha256, "producer": graph.producer, "opset": graph.opset,
         "kind": static.kind, "time_axis": axes, "batch_axis": batch, "states": states, "notes": static.notes,
+        **about_model(graph.metadata),
     }  # fmt: skip
     return Compiled(
         images.build(program, about), static.kind, _shapes(program.inputs), _shapes(program.outputs),

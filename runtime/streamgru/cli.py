@@ -73,7 +73,8 @@ def _export(args: argparse.Namespace) -> int:
     exporter = _need("streamgru_export")
     module = _load_module(args)
     example = tuple(_example(spec, args.seed) for spec in args.example)
-    result = exporter.export(module, example, args.output, stream=args.stream)
+    options = {"stream": args.stream, "exporter": args.exporter, "sample_rate": args.sample_rate, "labels": args.label}
+    result = exporter.export(module, example, args.output, **options)
     data = {"onnx": str(args.output), "kind": result.kind, "max_abs_error": result.max_abs_error}
     error = f"differs from the module by at most {result.max_abs_error:.1e}"
     _tell(args, {"ok": True, **data}, f"wrote {args.output}, a {result.kind} graph: {error}")
@@ -165,8 +166,18 @@ def _info(args: argparse.Namespace) -> int:
     for kind, infos in tensors.items():
         data[kind] = [{"name": t.name, "shape": list(t.shape), "dtype": np.dtype(t.dtype).name} for t in infos]
         lines += [f"{kind[:-1]:<8} {t.name:<24} {np.dtype(t.dtype).name:<8} {list(t.shape)}" for t in infos]
+    for key in ("kind", "sample_rate", "labels", "normalisation", "meta"):
+        if model.metadata.get(key) is not None:
+            data[key] = model.metadata[key]
+            lines.append(f"{key.replace('_', ' '):<13} {_short(data[key])}")
     _tell(args, data, "\n".join(lines))
     return 0
+
+
+def _short(value: Any) -> str:
+    """A value of the model's metadata in a line."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 100 else f"{text[:97]}..."
 
 
 # run
@@ -344,6 +355,11 @@ def _parser() -> argparse.ArgumentParser:
         help="shape of one argument of the module, such as 1,1,64 or 1,1:int64; repeat it for each argument",
     )
     sub.add_argument("--stream", choices=["step", "sequence"], help="one step, or a sequence of any length")
+    sub.add_argument("--exporter", choices=["dynamo", "legacy"], default="dynamo", help="torch's (default %(default)s)")
+    sub.add_argument("--sample-rate", type=float, metavar="HERTZ", help="of the signal: kept in the model")
+    sub.add_argument(
+        "--label", action="append", metavar="NAME", help="of an output's element: kept; repeat it for each"
+    )
     sub.add_argument("--seed", type=int, default=0, help="of the numbers in the example")
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="ONNX")
 

@@ -67,7 +67,8 @@ class Model:
     ----------
     inputs, outputs, states : tuple of TensorInfo
     metadata : dict
-        Where the model came from: ``source``, ``sha256``, ``producer``, ``kind``, ``time_axis``, ``notes``.
+        Where the model came from: ``source``, ``sha256``, ``producer``, ``kind``, ``time_axis``, ``notes``. Where they
+        were given to the export also ``sample_rate`` in hertz, ``labels``, ``normalisation``; all else in ``meta``.
     """
 
     def __init__(self, image: bytes | mmap.mmap | npt.NDArray[np.uint8], name: str = "the image") -> None:

@@ -16,7 +16,6 @@ from .errors import ParityError
 from .parity_numbers import Difference, Latency, Trace
 from .parity_text import plain, text
 
-
 FILES = ("onnx", "sgru", "weights", "module")  # the hashes that say what was compared
 
 

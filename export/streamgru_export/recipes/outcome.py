@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 import streamgru
@@ -88,7 +89,7 @@ def ship(
     tolerance: float = 2e-6,
     **about: Any,
 ) -> tuple[streamgru.Model, streamgru.ParityReport]:
-    """Export a step, compile it, and prove it: name.onnx, name.sgru and name.html.
+    """Export a step, compile it, and prove it: name.pt, name.onnx, name.sgru and name.html.
 
     Parameters
     ----------
@@ -106,6 +107,7 @@ def ship(
     **about
         Further arguments of the export: `output_names`, `sample_rate`, `labels`, `normalisation`, `metadata`.
     """
+    torch.save(net.state_dict(), folder / f"{name}.pt")  # the weights as shipped, which --weights takes
     onnx, sgru = folder / f"{name}.onnx", folder / f"{name}.sgru"
     streamgru_export.export(net, example, onnx, stream="step", **about)
     streamgru_export.compile(onnx, sgru, mode=mode)

@@ -438,7 +438,7 @@ def _parser() -> argparse.ArgumentParser:
         "denoise",
         _denoise,
         "take the noise out of speech in a WAV file, with a model of band gains",
-        "streamgru denoise build/denoise/denoise.sgru noisy.wav -o clean.wav   # the model is of: streamgru train denoise",
+        "streamgru denoise build/denoise/denoise.sgru noisy.wav -o clean.wav   # after: streamgru train denoise",
     )
     sub.add_argument("model", type=Path, help="what the recipe `denoise` made")
     sub.add_argument("input", type=Path, metavar="WAV", help="PCM; every channel is denoised by itself")

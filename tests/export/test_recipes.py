@@ -5,6 +5,7 @@ The fast runs are cut short and judged by nobody; the slow ones must meet their 
 
 import math
 import re
+import sys
 from collections import Counter
 
 import numpy as np
@@ -375,3 +376,27 @@ def test_the_frames_that_train_are_those_that_stream():
     frames = denoise.frames(x)
     hops = np.pad(x, (denoise.HOP, 0)).reshape(-1, denoise.HOP)
     np.testing.assert_array_equal(frames, np.concatenate([hops[:-1], hops[1:]], 1))
+
+
+STUB = """#!{python}
+import sys
+from streamgru.denoise import write_wav
+import numpy as np
+out = sys.argv[{place}]
+write_wav(out, {rate}, 0.1 * np.sin(np.arange({rate}) / 9))
+"""
+
+
+def test_installed_voices_are_heard_and_missing_ones_are_no_fault(tmp_path, monkeypatch):
+    rng = np.random.default_rng(SEED)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert denoise.spoken(tmp_path, rng) is None
+    for name, place, rate in (("espeak-ng", 2, 22050), ("sox", -1, speech.RATE)):
+        stub = tmp_path / name
+        stub.write_text(STUB.format(python=sys.executable, place=place, rate=rate))
+        stub.chmod(0o755)
+    mixture = denoise.spoken(tmp_path, rng)
+    assert len(mixture.noisy) == len(mixture.speech) == speech.RATE
+    assert {path.name for path in tmp_path.glob("*.wav")} == {"espeak-clean.wav"}
+    (tmp_path / "sox").write_text("#!/bin/false\n")
+    assert denoise.spoken(tmp_path, rng) is None

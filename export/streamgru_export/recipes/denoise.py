@@ -114,13 +114,17 @@ def improvement(y: NDArray[np.floating], mixture: Mixture) -> float:
 
 
 def spoken(folder: Path, rng: Rng) -> Mixture | None:
-    """SENTENCE by espeak-ng in the noise of an engine; None where it or sox is not installed."""
+    """SENTENCE by espeak-ng in the noise of an engine; None where it or sox is not installed, or does not run."""
     espeak, sox = shutil.which("espeak-ng"), shutil.which("sox")
     if espeak is None or sox is None:
         return None
     raw, path = folder / "espeak-raw.wav", folder / "espeak-clean.wav"
-    subprocess.run([espeak, "-w", str(raw), SENTENCE], check=True, capture_output=True)
-    subprocess.run([sox, str(raw), "-b", "16", "-c", "1", "-r", str(RATE), str(path)], check=True, capture_output=True)
+    resample = [sox, str(raw), "-b", "16", "-c", "1", "-r", str(RATE), str(path)]
+    try:
+        for command in ([espeak, "-w", str(raw), SENTENCE], resample):
+            subprocess.run(command, check=True, capture_output=True, timeout=60)
+    except (OSError, subprocess.SubprocessError):
+        return None
     raw.unlink()
     speech = read_wav(path)[1][:, 0].astype(np.float64)
     return mix(speech, UNSEEN["engine"](len(speech), rng), JUDGED[0], LEVEL[1])

@@ -30,6 +30,8 @@ from .passes.stream import Streamed, make_stream
 from .passes.time import Timeline, find_time, refuse_bound_time, sequence_lengths, unbake
 from .passes.weights import FORMATS, convert
 from .program import Program, Tensor
+from .properties import about as about_model
+from .properties import time_axes
 
 if TYPE_CHECKING:
     import onnx
@@ -120,7 +122,8 @@ def compile(
     dims : mapping, optional
         Other dynamic dimensions by name.
     time_axis : mapping, optional
-        Input name -> time axis, where it is not found or not what is meant.
+        Input name -> time axis, where it is not found or not what is meant. By default what the file says of itself
+        (`properties.py`), else what is found.
     state : iterable of (input, output), optional
         The state pairs of a step graph; what is found otherwise is then not used. With none the graph stays as it is,
         its states inputs and outputs.
@@ -183,7 +186,7 @@ def _obstacles(
     """Those of the causality alone."""
     try:
         graph = source if isinstance(source, Graph) else read(source)
-        timeline = find_time(graph, dims or {}, batch, time_axis)
+        timeline = find_time(graph, dims or {}, batch, time_axis or _declared_time(graph, dims or {}))
         return obstacles(timeline if timeline.time else unbake(timeline) or timeline)
     except ModelError:
         return []
@@ -195,7 +198,7 @@ def _compiled(
     weights: str, tolerance: float | None, samples: Any,
 ) -> Compiled:  # fmt: skip
     graph = source if isinstance(source, Graph) else read(source)
-    timeline = find_time(graph, dims, batch, time_axis)
+    timeline = find_time(graph, dims, batch, time_axis or _declared_time(graph, dims))
     if mode == "stream":
         refuse_bound_time(graph, dims, batch)
     static = _whole(timeline, length) if mode == "whole" else _streaming(timeline, state)
@@ -204,6 +207,18 @@ def _compiled(
     compiled = _finish(graph, static, batch_axes, weights, tolerance, samples)
     Model(compiled.image, "the compiled image")  # the core's own checks: what it refuses is never written
     return compiled
+
+
+def _declared_time(graph: Graph, dims: Mapping[str, int]) -> dict[str, int]:
+    """The inputs' time axes that the file declares, where they are dimensions that the caller left unbound."""
+    shapes = {p.name: p.shape for p in graph.inputs}
+    declared = {name: axis for name, axis in time_axes(graph.metadata).items() if name in shapes}
+    for name, axis in declared.items():
+        if not 0 <= axis < len(shapes[name]):
+            raise ModelError(
+                f"metadata says that input '{name}' has its time on axis {axis}; it has {len(shapes[name])} dimensions"
+            )
+    return {n: a for n, a in declared.items() if isinstance(shapes[n][a], str) and shapes[n][a] not in dims}
 
 
 def _whole(timeline: Timeline, length: int | None) -> _Static:
@@ -305,7 +320,7 @@ def _finish(
     about: dict[str, Any] = {
         "source": graph.source, "sha256": graph.sha256, "producer": graph.producer, "opset": graph.opset,
         "kind": static.kind, "time_axis": axes, "batch_axis": batch, "states": states, "notes": static.notes,
-        "nodes": nodes, "weights": weights,
+        "nodes": nodes, "weights": weights, **about_model(graph.metadata),
     }  # fmt: skip
     errors: dict[str, OutputError] = {}
     if weights != "f32":

@@ -33,6 +33,7 @@ MAX_RANK = 8
 MAX_DEPTH = 16  # of subgraphs inside subgraphs
 
 WIDER = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}  # all become float32
+NARROWER = {TensorProto.INT8, TensorProto.UINT8}
 DTYPES: dict[int, np.dtype[Any]] = {
     TensorProto.FLOAT: np.dtype(np.float32),
     TensorProto.INT64: np.dtype(np.int64),
@@ -167,7 +168,8 @@ class _Reader:
             return DTYPES[TensorProto.FLOAT]
         if code not in DTYPES:
             name = TensorProto.DataType.Name(code) if code in TensorProto.DataType.values() else str(code)
-            raise ModelError(f"{who} has the dtype {name.lower()}; float, int64, int32 and bool are supported")
+            hint = ". A quantised model: give the float model that it was made from" if code in NARROWER else ""
+            raise ModelError(f"{who} has the dtype {name.lower()}; float, int64, int32 and bool are supported{hint}")
         return DTYPES[code]
 
     def tensor(self, proto: onnx.TensorProto, name: str) -> Array:

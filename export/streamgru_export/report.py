@@ -77,6 +77,11 @@ def render(report: ParityReport) -> str:
         _section("Verdict", _verdict_note(report), _checks(report.checks)),
         _section("Differences", _reference_note(report), _differences(report)),
         _section(
+            "All pairs",
+            "The largest absolute difference between every two, over all outputs and all steps that both have.",
+            _pair_table(report.pairs),
+        ),
+        _section(
             "Error over time",
             f"At each step, the largest absolute difference from {escape(report.reference or 'nothing')}.",
             _image(error_plot(report), "error over time"),
@@ -96,7 +101,7 @@ def render(report: ParityReport) -> str:
         _section("Made with", "", _pairs(report.environment)),
         _section(
             "sha256",
-            "Of the files, of the frames fed in, and of the module's parameters.",
+            "Of the files, of the module's parameters, and of the frames fed in.",
             _pairs(report.hashes),
         ),
     ]
@@ -202,6 +207,14 @@ def _difference_row(d: Difference, note: str) -> tuple[str, ...]:
     place = where(d.worst) + (f" ({note})" if note else "")
     numbers = (f"{d.max_abs:.2e}", f"{d.max_rel:.2e}", f"{d.rmse:.2e}", ulps(d.max_ulp), *ends)
     return (escape(d.candidate), *numbers, f"<code>{escape(place)}</code>")
+
+
+def _pair_table(pairs: Sequence[Difference]) -> str:
+    """A triangle: each implementation against those before it."""
+    found = {(d.reference, d.candidate): "–" if d.problem else f"{d.max_abs:.1e}" for d in pairs}
+    names = list(dict.fromkeys(name for d in pairs for name in (d.candidate, d.reference)))
+    rows = [(escape(a), *(found.get((a, b), "") for b in names[:-1])) for a in names[1:]]
+    return _table(("", *map(escape, names[:-1])), rows, numeric=range(1, len(names))) if rows else ""
 
 
 def _latencies(latency: Sequence[Latency]) -> str:

@@ -7,7 +7,6 @@ states, call torch's exporter, declare what was measured, compare with the modul
 
 from __future__ import annotations
 
-import json
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
@@ -22,6 +21,7 @@ from torch.utils import _pytree as pytree
 
 from streamgru.errors import ExportError
 
+from .properties import of_person, of_stream
 from .torch_axes import RECURRENT, TimeAxes, find_batch_axes, find_time_axes, grow
 from .torch_env import check_onnxscript, run_exporter
 from .torch_prepare import fold_parametrizations, prepare, run_twice
@@ -76,6 +76,9 @@ def export(
     opset: int | None = None,
     exporter: Literal["dynamo", "legacy"] = "dynamo",
     tolerance: float = 1e-5,
+    sample_rate: float | None = None,
+    labels: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    normalisation: Mapping[str, Any] | None = None,
     metadata: Mapping[str, Any] | None = None,
 ) -> ExportResult:
     """Export a module as an ONNX graph that streams, and verify it.
@@ -120,9 +123,16 @@ def export(
     tolerance : float
         The largest difference to the module allowed: absolute for outputs within ±1, else relative to the
         largest.
+    sample_rate : float, optional
+        Of the signal that the frames are cut from, in hertz.
+    labels : sequence of str, or mapping of output name to such a sequence, optional
+        What the elements of an output mean.
+    normalisation : mapping, optional
+        What a caller has to do to a frame first: finite numbers or arrays of them by name, such as `mean` and
+        `deviation`. The graph does not apply it.
     metadata : mapping, optional
-        Kept in the file under `streamgru.meta.<key>`, each value as JSON: sample rate, labels, normalisation
-        ...
+        What else is to be kept, each value as JSON. All four are in the file under `streamgru.meta.<key>`, go on into
+        the image, and come back in `streamgru.load(path).metadata`: these under `"meta"`, the three above by name.
 
     Returns
     -------
@@ -137,12 +147,13 @@ def export(
 
     Notes
     -----
-    The file's `metadata_props` also hold `streamgru.kind`; `streamgru.time_axis`, a JSON object of axes by
-    name; and `streamgru.state`, a JSON list of `[input, output]`.
+    The file's `metadata_props` also hold its kind, time axes and states: `properties.py` lists them. The compiler
+    takes them at their word.
     """
     path = _checked_path(path)
     _check_choices(stream, exporter, tolerance)
-    properties = _user_properties(metadata or {})
+    named = {"sample_rate": sample_rate, "labels": labels, "normalisation": normalisation}
+    properties = _user_properties({**(metadata or {}), **{k: v for k, v in named.items() if v is not None}})
     if exporter == "dynamo":
         check_onnxscript()
     notices: list[str] = []
@@ -166,7 +177,7 @@ def export(
     shapes = _measure_shapes(reference, interface)
     result = ExportResult(path, kind, interface.inputs, interface.outputs, _pair_names(interface))
     result = replace(result, time_axis=_time_axis(interface, shapes))
-    properties |= _stream_properties(result)
+    properties |= of_stream(result.kind, result.time_axis, result.state)
     with tempfile.TemporaryDirectory(prefix=".streamgru-", dir=path.parent) as folder:
         draft = Path(folder) / path.name
         model = _export_graph(reference, interface, draft, exporter, opset)
@@ -200,16 +211,10 @@ def _check_choices(stream: str | None, exporter: str, tolerance: float) -> None:
 
 
 def _user_properties(metadata: Mapping[str, Any]) -> dict[str, str]:
-    properties = {}
-    for key, value in metadata.items():
-        try:
-            properties[f"streamgru.meta.{key}"] = json.dumps(value, default=lambda x: x.tolist(), allow_nan=False)
-        except (TypeError, ValueError, AttributeError) as exc:
-            raise ExportError(
-                f"metadata[{key!r}] is a {type(value).__name__} that JSON cannot hold ({exc}); "
-                "give finite numbers, strings, lists and dicts of them"
-            ) from exc
-    return properties
+    try:
+        return of_person(metadata)
+    except ValueError as error:
+        raise ExportError(str(error)) from error
 
 
 def _choose_kind(
@@ -312,14 +317,6 @@ def _time_axis(interface: Interface, shapes: Sequence[Shape]) -> dict[str, int]:
             if size in ("time", f"{name}_time"):
                 axes.setdefault(name, axis)
     return axes
-
-
-def _stream_properties(result: ExportResult) -> dict[str, str]:
-    return {
-        "streamgru.kind": result.kind,
-        "streamgru.time_axis": json.dumps(dict(result.time_axis)),
-        "streamgru.state": json.dumps(result.state),
-    }
 
 
 def _export_graph(

@@ -34,6 +34,7 @@ def prepare(module: nn.Module, example: Any, notices: list[str]) -> tuple[FlatMo
         raise ExportError("this is a scripted or traced module; give the nn.Module it was made from")
     if not isinstance(module, nn.Module):
         raise ExportError(f"expected a torch.nn.Module, not a {type(module).__name__}")
+    _refuse_quantised(module)
     flat, names, tensors = flatten(copy_module(module).cpu().eval(), example)
     tensors = [x.detach().cpu() for x in tensors]
     odd = {t.dtype for t in (*flat.parameters(), *flat.buffers(), *tensors) if t.is_floating_point()} - {torch.float32}
@@ -43,6 +44,17 @@ def prepare(module: nn.Module, example: Any, notices: list[str]) -> tuple[FlatMo
         flat.float()
         tensors = [x.float() if x.is_floating_point() else x for x in tensors]
     return flat, names, tensors
+
+
+def _refuse_quantised(module: nn.Module) -> None:
+    """torch keeps a quantised layer's weights in an object that neither exporter can write."""
+    for name, part in module.named_modules():
+        kind = f"{type(part).__module__}.{type(part).__name__}"
+        if kind.startswith(("torch.ao.nn.quantized", "torch.nn.quantized")):
+            raise ExportError(
+                f"{name or 'the module'} is quantised ({kind}), which has no ONNX form: "
+                "export the float module that it was made from"
+            )
 
 
 def copy_module(module: Module) -> Module:

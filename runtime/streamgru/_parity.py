@@ -21,13 +21,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
 from . import parity_setup as setup
 from . import parity_traces as traces
 from .model import Model
-from .parity_graph import EXPLANATION, id_tables, suspicious_grus, with_linear_before_reset
+from .parity_graph import EXPLANATION, MENDED, id_tables, resetting_before, suspicious_grus, with_linear_before_reset
 from .parity_numbers import Latency, Trace, compare, measure_latency, same_bits
 from .parity_report import Check, ParityReport
 from .parity_text import where
@@ -60,6 +61,7 @@ def parity(
     tolerance: float = 2e-6,
     reference: str | None = None,
     onnx: str | os.PathLike[str] | None = None,
+    weights: str | os.PathLike[str] | None = None,
     **stream: Any,
 ) -> ParityReport:
     """Compare a model's stream with everything else that can run the model.
@@ -85,6 +87,8 @@ def parity(
     onnx : path, optional
         The graph that an image was compiled from. By default the file that the image names, if its sha256 is
         still the same.
+    weights : path, optional
+        The checkpoint that the module was filled from. It is not read but for its sha256.
     **stream
         Options of :meth:`Model.stream`.
 
@@ -118,10 +122,11 @@ def parity(
         raise ValueError(f"reference {reference!r} was not run: {why}")
     chosen = reference or next((peer for peer in PEERS if peer in found), None)
     rounding = _rounding(found)
-    weights = source.model.metadata.get("weights") or "f32"
+    stored = source.model.metadata.get("weights") or "f32"
     checks = tuple(Check(compare(found[STEP], found[peer]), tolerance) for peer in PEERS if peer in found)
     identical = same_bits(found[STEP], found[RUN])
-    reasons = _reasons(checks, identical, module, not_compared, rounding, weights)
+    lost = _lost_reset(case, oracle, found, checks, tolerance)
+    reasons = _reasons(checks, identical, module, not_compared, rounding, lost, stored)
     return ParityReport(
         ok=not reasons,
         reasons=reasons,
@@ -132,16 +137,17 @@ def parity(
         rounding=rounding,
         reference=chosen,
         differences=tuple(compare(t, found[chosen]) for n, t in found.items() if n != chosen) if chosen else (),
+        pairs=tuple(compare(found[a], found[b]) for a, b in combinations(found, 2)),
         checks=checks,
         same_bits=identical,
         not_compared=not_compared,
-        warnings=_warnings(case, oracle, found, tolerance),
+        warnings=() if lost else _warnings(case, oracle, found),
         notes=tuple(note for note in case.notes if not note.startswith(WARNING)),
         latency=_latency(case, ort),
         environment=setup.environment(),
-        hashes=setup.hashes(source, frames, module),
+        hashes=setup.hashes(source, frames, module, weights),
         traces=found,
-        weights=weights,
+        weights=stored,
     )
 
 
@@ -238,15 +244,18 @@ def _reasons(
     module: Any,
     not_compared: Mapping[str, str],
     rounding: float | None,
-    weights: str,
+    lost: str,
+    stored: str,
 ) -> tuple[str, ...]:
     """Why the verdict does not hold."""
     reasons = [_reason(check) for check in checks if not check.ok]
-    if reasons and weights != "f32":
+    if lost:
+        reasons.insert(0, lost)
+    elif reasons and stored != "f32":
         reasons.append(
-            f"the image has {weights} weights, which move the outputs: state what they may cost as the tolerance"
+            f"the image has {stored} weights, which move the outputs: state what they may cost as the tolerance"
         )
-    if reasons and rounding is not None:
+    elif reasons and rounding is not None:
         reasons.append(
             f"for comparison: the other float32 implementations are themselves {rounding:.2g} off float64 here"
         )
@@ -271,20 +280,34 @@ def _reason(check: Check) -> str:
     )
 
 
-def _warnings(case: Case, oracle: Or[OracleGraph], found: Mapping[str, Trace], tolerance: float) -> tuple[str, ...]:
+def _lost_reset(
+    case: Case, oracle: Or[OracleGraph], found: Mapping[str, Trace], checks: tuple[Check, ...], tolerance: float
+) -> str:
+    """Why the module differs, where it is this: the graph with linear_before_reset=1 in its GRUs agrees with it.
+
+    Whoever wrote the file: other tools take the exporter's name off it.
+    """
+    module = found.get(TORCH_WHOLE) or found.get(TORCH_STEPPED)
+    failed = any(not check.ok and check.difference.reference in (TORCH_WHOLE, TORCH_STEPPED) for check in checks)
+    if module is None or not failed or isinstance(oracle, NotComparedError):
+        return ""
+    names = resetting_before(oracle.proto)
+    mended = (
+        _attempt(lambda: _oracle_trace(case, OracleGraph(with_linear_before_reset(oracle.proto)))) if names else None
+    )
+    if not isinstance(mended, Trace):
+        return ""
+    error = compare(module, mended).scaled
+    return MENDED.format(nodes=", ".join(names), error=error) if error <= tolerance else ""
+
+
+def _warnings(case: Case, oracle: Or[OracleGraph], found: Mapping[str, Trace]) -> tuple[str, ...]:
     """What is probably wrong with the graph itself: a GRU from PyTorch with linear_before_reset=0."""
     if isinstance(oracle, NotComparedError):
         return tuple(note.removeprefix(WARNING) for note in case.notes if note.startswith(WARNING))
     names = suspicious_grus(oracle.proto)
     if not names:
         return ()
-    module = found.get(TORCH_WHOLE) or found.get(TORCH_STEPPED)
-    mended = None
-    if module is not None:
-        mended = _attempt(lambda: _oracle_trace(case, OracleGraph(with_linear_before_reset(oracle.proto))))
-    finding = ""
-    if module is not None and isinstance(mended, Trace):
-        error = compare(module, mended).scaled
-        verb = "agrees with" if error <= tolerance else "still differs from"
-        finding = f" With 1 in its place the graph {verb} the module: {error:.2g} of the scale."
+    compared = found.keys() & {TORCH_WHOLE, TORCH_STEPPED}
+    finding = " With 1 in its place the graph still differs from the module." if compared else ""
     return (f"{', '.join(names)}: {EXPLANATION}{finding}",)

@@ -11,6 +11,7 @@ import csv
 import importlib
 import json
 import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -73,7 +74,8 @@ def _export(args: argparse.Namespace) -> int:
     exporter = _need("streamgru_export")
     module = _load_module(args)
     example = tuple(_example(spec, args.seed) for spec in args.example)
-    result = exporter.export(module, example, args.output, stream=args.stream)
+    options = {"stream": args.stream, "exporter": args.exporter, "sample_rate": args.sample_rate, "labels": args.label}
+    result = exporter.export(module, example, args.output, **options)
     data = {"onnx": str(args.output), "kind": result.kind, "max_abs_error": result.max_abs_error}
     error = f"differs from the module by at most {result.max_abs_error:.1e}"
     _tell(args, {"ok": True, **data}, f"wrote {args.output}, a {result.kind} graph: {error}")
@@ -185,6 +187,12 @@ def _embed(args: argparse.Namespace) -> int:
     return 0
 
 
+def _short(value: Any) -> str:
+    """A value of the model's metadata in a line."""
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 100 else f"{text[:97]}..."
+
+
 # run
 
 
@@ -288,17 +296,48 @@ def _write_frames(path: Path, outputs: Arrays, tensors: Sequence[streamgru.Tenso
         raise ValueError(f"{path}: frames are written to .npy, .npz or .csv")
 
 
+# denoise
+
+
+def _denoise(args: argparse.Namespace) -> int:
+    denoise = _need("streamgru.denoise")
+    model = streamgru.load(args.model)
+    rate, noisy = denoise.read_wav(args.input)
+    denoiser = denoise.Denoiser(model)
+    if rate != denoiser.sample_rate:
+        raise ValueError(
+            f"{args.input} has {rate} samples a second, the model hears {denoiser.sample_rate}: convert it first, "
+            f"for example with sox {args.input} -r {denoiser.sample_rate} converted.wav"
+        )
+    start = time.perf_counter()
+    clean = np.stack([denoiser.denoise(channel) for channel in noisy.T], 1)
+    seconds, spent = len(noisy) / rate, time.perf_counter() - start
+    denoise.write_wav(args.output, rate, clean)
+    data = {"ok": True, "output": str(args.output), "seconds": seconds, "channels": noisy.shape[1], "spent": spent}
+    speed = f"{seconds * noisy.shape[1] / spent:.0f} times as fast as it sounds" if spent else ""
+    _tell(args, data, f"wrote {args.output}: {seconds:.1f} s of sound, {speed}")
+    return 0
+
+
 # parity, bench
 
 
 def _parity(args: argparse.Namespace) -> int:
     module = _load_module(args) if args.module is not None else None
     report = streamgru.parity(
-        args.model, module=module, onnx=args.onnx, steps=args.steps, seed=args.seed, tolerance=args.tolerance
+        args.model,
+        module=module,
+        onnx=args.onnx,
+        weights=args.weights,
+        steps=args.steps,
+        seed=args.seed,
+        tolerance=args.tolerance,
     )
     if args.html is not None:
         report.save_html(args.html)
-    print(report.to_json() if args.json else report.text())
+    if args.out is not None:
+        report.save(args.out)
+    print(report.to_json() if args.json else report.line if args.ci else report.text())
     return 0 if report.ok else 1
 
 
@@ -360,6 +399,11 @@ def _parser() -> argparse.ArgumentParser:
         help="shape of one argument of the module, such as 1,1,64 or 1,1:int64; repeat it for each argument",
     )
     sub.add_argument("--stream", choices=["step", "sequence"], help="one step, or a sequence of any length")
+    sub.add_argument("--exporter", choices=["dynamo", "legacy"], default="dynamo", help="torch's (default %(default)s)")
+    sub.add_argument("--sample-rate", type=float, metavar="HERTZ", help="of the signal: kept in the model")
+    sub.add_argument(
+        "--label", action="append", metavar="NAME", help="of an output's element: kept; repeat it for each"
+    )
     sub.add_argument("--seed", type=int, default=0, help="of the numbers in the example")
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="ONNX")
 
@@ -435,10 +479,20 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--save", type=Path, metavar="STATE", help="write the state after the last frame")
 
     sub = command(
+        "denoise",
+        _denoise,
+        "take the noise out of speech in a WAV file, with a model of band gains",
+        "streamgru denoise build/denoise/denoise.sgru noisy.wav -o clean.wav   # after: streamgru train denoise",
+    )
+    sub.add_argument("model", type=Path, help="what the recipe `denoise` made")
+    sub.add_argument("input", type=Path, metavar="WAV", help="PCM; every channel is denoised by itself")
+    sub.add_argument("-o", "--output", type=Path, required=True, metavar="WAV")
+
+    sub = command(
         "parity",
         _parity,
         "prove that the stream computes what onnxruntime and the module compute",
-        "streamgru parity model.onnx --module net:make --weights net.pt --html report.html",
+        "streamgru parity model.onnx --module net:make --weights net.pt --steps 100000 --out report/",
     )
     sub.add_argument("model", type=Path, help=".onnx, or the .sgru made of it")
     sub.add_argument("--onnx", type=Path, help="the graph, where the image does not find it")
@@ -447,7 +501,9 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--tolerance", type=float, default=2e-6, help="largest difference allowed (default %(default)s)")
     sub.add_argument("--module", metavar="MODULE:FACTORY", help="the PyTorch original; this code is run")
     _add_module_options(sub)
-    sub.add_argument("--html", type=Path, metavar="FILE", help="write a page with plots")
+    sub.add_argument("--out", type=Path, metavar="FOLDER", help="write the certificate: parity.json and parity.html")
+    sub.add_argument("--html", type=Path, metavar="FILE", help="write the page with plots alone")
+    sub.add_argument("--ci", action="store_true", help="print the verdict in one line")
 
     sub = command(
         "bench", _bench, "time a step, beside onnxruntime where it is installed", "streamgru bench model.onnx"

@@ -3,6 +3,7 @@ and what keeps it from streaming."""
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ from .model import TensorInfo, load
 from .profile import profile
 
 FRAMES = 16  # of a model that runs whole, for its figures
+ABOUT = ("sample_rate", "labels", "normalisation", "meta")
+MOST_TEXT = 100  # of one of them
 KEEPS = "this model cannot stream: "
 
 
@@ -57,6 +60,7 @@ def describe(path: Path) -> dict[str, Any]:
         **{name: [_tensor(t) for t in getattr(model, name)] for name in ("inputs", "outputs", "states")},
         "nodes": about.get("nodes") or {},
         "notes": about.get("notes") or [],
+        "about": {key: about[key] for key in ABOUT if about.get(key) is not None},
         "operators": [asdict(kind) for kind in kinds],
         "step_ns": sum(kind.ns for kind in kinds),
         "bytes": {**model.sizes, "weights": sum(kind.weights for kind in kinds)},
@@ -75,7 +79,14 @@ def text(data: dict[str, Any]) -> str:
         why = [f"  {reason.removeprefix(KEEPS)}" for reason in data["refusals"]]
         parts.append(["It does not stream, it runs whole sequences:" if why else "It was compiled to run whole.", *why])
     if "operators" in data:
-        parts += [_ports(data), _nodes(data["nodes"]), _notes(data["notes"]), _times(data), _bytes(data["bytes"])]
+        parts += [
+            _ports(data),
+            _about(data["about"]),
+            _nodes(data["nodes"]),
+            _notes(data["notes"]),
+            _times(data),
+            _bytes(data["bytes"]),
+        ]
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 
@@ -87,6 +98,12 @@ def _ports(data: dict[str, Any]) -> list[str]:
             pair = " instead of input '{}' and output '{}'".format(*t["replaces"]) if "replaces" in t else ""
             lines.append(f"{kind[:-1]:<8} {t['name']:<24} {t['dtype']:<8} {t['shape']}{time}{pair}")
     return lines
+
+
+def _about(about: dict[str, Any]) -> list[str]:
+    """What the export was told of the model."""
+    texts = {key.replace("_", " "): json.dumps(value, ensure_ascii=False) for key, value in about.items()}
+    return [f"{key:<13} {text if len(text) <= MOST_TEXT else text[:MOST_TEXT] + '...'}" for key, text in texts.items()]
 
 
 def _nodes(nodes: Any) -> list[str]:

@@ -69,7 +69,8 @@ class Model:
     inputs, outputs, states : tuple of TensorInfo
     metadata : dict
         Where the model came from: ``source``, ``sha256``, ``producer``, ``kind``, ``time_axis``, ``notes``,
-        ``weights``.
+        ``weights``. Where they were given to the export also ``sample_rate`` in hertz, ``labels``, ``normalisation``;
+        all else in ``meta``.
     """
 
     def __init__(

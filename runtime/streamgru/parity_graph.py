@@ -14,6 +14,12 @@ EXPLANATION = (
     "the attribute to 1. Keep it only where the cell is meant to reset the state before the product."
 )
 
+MENDED = (
+    "{nodes}: linear_before_reset is 0 in the graph, and the module computes 1: with 1 in its place the graph agrees "
+    "with the module, {error:.1e} of the scale. onnxscript before 0.7.1 loses the attribute without a word. Export "
+    "again with onnxscript 0.7.1 or later, or set linear_before_reset=1 on the node"
+)
+
 
 def id_tables(proto: Any) -> dict[str, int]:
     """For each name that is an index into a weight (Gather on axis 0), the rows of the smallest such
@@ -26,14 +32,28 @@ def id_tables(proto: Any) -> dict[str, int]:
     return tables
 
 
+def resetting_before(proto: Any) -> list[str]:
+    """The names of all GRUs with linear_before_reset=0."""
+    return [_called(node) for node in _grus(proto.graph) if not _linear_before_reset(node)]
+
+
 def suspicious_grus(proto: Any) -> list[str]:
     """The names of the GRUs with linear_before_reset=0 in a graph that PyTorch's exporter wrote."""
     of_torch = proto.producer_name.lower().startswith("pytorch")
     return [
-        node.name or "an unnamed GRU"
+        _called(node)
         for node in _grus(proto.graph)
         if not _linear_before_reset(node) and (of_torch or _was_torch_gru(node))
     ]
+
+
+def _called(node: Any) -> str:
+    """The node's name, or that of its first output where it has none."""
+    return (
+        f"GRU node '{node.name}'"
+        if node.name
+        else f"GRU node (unnamed, output '{next(filter(None, node.output), '')}')"
+    )
 
 
 def _was_torch_gru(node: Any) -> bool:

@@ -16,6 +16,8 @@ from .errors import ParityError
 from .parity_numbers import Difference, Latency, Trace
 from .parity_text import plain, text
 
+FILES = ("onnx", "sgru", "weights", "module")  # the hashes that say what was compared
+
 
 @dataclass(frozen=True)
 class Check:
@@ -50,6 +52,8 @@ class ParityReport:
         The implementation that `differences` are measured from; None where no other could be run.
     differences : tuple of Difference
         Every other implementation against the reference.
+    pairs : tuple of Difference
+        Every two implementations.
     checks : tuple of Check
         Our steps against each peer, with what is allowed.
     same_bits : bool
@@ -78,6 +82,7 @@ class ParityReport:
     rounding: float | None
     reference: str | None
     differences: tuple[Difference, ...]
+    pairs: tuple[Difference, ...]
     checks: tuple[Check, ...]
     same_bits: bool
     not_compared: Mapping[str, str]
@@ -96,6 +101,16 @@ class ParityReport:
             return "Parity does not hold: " + "; ".join(self.reasons)
         names = ", ".join(check.difference.reference for check in self.checks)
         return f"Parity holds over {self.steps} steps against {names}"
+
+    @property
+    def line(self) -> str:
+        """The verdict, the largest difference and the hashes in one line, for a log."""
+        if not self.ok:
+            return f"FAILS: {self.model}: {'; '.join(self.reasons)}"
+        worst = max(self.checks, key=lambda check: check.difference.scaled / check.allowed)
+        difference = f"{worst.difference.scaled:.1e} from {worst.difference.reference}, {worst.allowed:.1e} allowed"
+        shown = ", ".join(f"{name} {self.hashes[name][:12]}" for name in FILES if name in self.hashes)
+        return f"holds: {self.model}: {self.steps} steps, at most {difference}; sha256 {shown}"
 
     def raise_for_verdict(self) -> None:
         """Do nothing where the verdict holds.
@@ -119,6 +134,19 @@ class ParityReport:
     def to_json(self) -> str:
         """The report as JSON."""
         return json.dumps(self.to_dict(), indent=2, allow_nan=False)
+
+    def save(self, folder: str | os.PathLike[str]) -> None:
+        """Write the certificate: parity.json and parity.html in a folder, which is made where it is missing.
+
+        Raises
+        ------
+        ParityError
+            matplotlib is not installed.
+        """
+        folder = Path(folder)
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "parity.json").write_text(self.to_json() + "\n", encoding="utf-8")
+        self.save_html(folder / "parity.html")
 
     def save_html(self, path: str | os.PathLike[str]) -> None:
         """Write the report as one page that needs nothing else: no network, no other file.

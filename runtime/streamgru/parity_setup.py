@@ -135,14 +135,19 @@ def _version(package: str) -> str:
         return "not installed"
 
 
-def hashes(source: Source, frames: Mapping[str, NDArray[Any]], module: Any) -> dict[str, str]:
-    """sha256 of the graph's file, the image, the frames and the module's parameters."""
-    found = {"image": sha256(source.model.image), "frames": _sha256_of_arrays(frames)}
-    if source.onnx is not None:
-        found["onnx"] = sha256(source.onnx.read_bytes())
+def hashes(
+    source: Source, frames: Mapping[str, NDArray[Any]], module: Any, weights: str | os.PathLike[str] | None
+) -> dict[str, str]:
+    """sha256 of the graph's file, the image, the checkpoint's file, the module's parameters and the frames."""
+    files = {} if source.onnx is None else {"onnx": source.onnx.read_bytes()}
+    files["sgru"] = source.model.image
+    if weights is not None:
+        files["weights"] = Path(weights).read_bytes()
+    found = {name: sha256(data) for name, data in files.items()}
     if hasattr(module, "state_dict"):
         parameters = {name: value.detach().cpu() for name, value in module.state_dict().items()}
         found["module"] = _sha256_of_arrays({name: np.asarray(value) for name, value in parameters.items()})
+    found["frames"] = _sha256_of_arrays(frames)
     return found
 
 

@@ -112,6 +112,17 @@ def plain(report: ParityReport) -> dict[str, Any]:
         "rounding": report.rounding,
         "reference": report.reference,
         "differences": [_plain_difference(d) for d in report.differences],
+        "pairs": [
+            {
+                "between": [d.candidate, d.reference],
+                "problem": d.problem,
+                "max_abs": _number(d.max_abs),
+                "rmse": _number(d.rmse),
+                "scaled": _number(d.scaled),
+                "mismatches": d.mismatches,
+            }
+            for d in report.pairs
+        ],
         "checks": [
             {
                 "reference": check.difference.reference,

@@ -11,6 +11,7 @@ import onnx
 import pytest
 import torch
 from onnx import helper
+from onnxruntime.quantization import quantize_dynamic
 from torch import nn
 
 import streamgru_export
@@ -18,6 +19,7 @@ from export.graphs import assert_close, gru_weights, model, onnxruntime, rng, st
 from export.image_vm import ImageVM
 from streamgru.errors import ModelError
 from streamgru_export.compiler import compile
+from streamgru_export.zoo import GRUNet
 
 HERE = Path(__file__).resolve()
 MODELS = Path(os.environ.get("STREAMGRU_MODELS", HERE.parents[2].parent / "shared" / "models"))
@@ -273,3 +275,19 @@ def test_damaged_models_give_errors_and_nothing_else():
         except ModelError:
             refused += 1
     assert refused > 1000
+
+
+@pytest.mark.parametrize("exporter", ["legacy", "quantised"])
+def test_weights_that_are_not_there_are_refused_with_what_to_do(exporter, tmp_path):
+    """export_params=False makes the weights inputs; onnxruntime's quantisation makes those beside the GRU bytes."""
+    net, path = GRUNet(3, 8, 2, 1).eval(), tmp_path / "net.onnx"
+    example = torch.zeros(1, 1, 3), net.initial_state()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(net, example, path, dynamo=False, export_params=exporter == "quantised")
+    message = r"GRU node '.*': its W .*export_params=True"
+    if exporter == "quantised":
+        quantize_dynamic(path, path)
+        message = r"'head.weight.*int8.*give the float model that it was made from"
+    with pytest.raises(ModelError, match=message):
+        compile(path)

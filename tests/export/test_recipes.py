@@ -5,6 +5,7 @@ The fast runs are cut short and judged by nobody; the slow ones must meet their 
 
 import math
 import re
+import sys
 from collections import Counter
 
 import numpy as np
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from streamgru import demo
-from streamgru_export.recipes import RECIPES, anomaly, characters, co2, dna, machine, numbers, train
+from streamgru_export.recipes import RECIPES, anomaly, characters, co2, denoise, dna, machine, numbers, speech, train
 
 SEED = 4
 
@@ -34,6 +35,7 @@ SHORT = {
     "numbers-additive": ["epochs=1", "batch_size=256"],
     "numbers-dot": ["epochs=1", "batch_size=256"],
     "characters": ["epochs=1", "batch_size=64"],
+    "denoise": ["epochs=1", "batch_size=120"],
     "dna": ["epochs=1", "batch_size=250"],
     "anomaly": ["epochs=1"],
 }
@@ -264,7 +266,7 @@ def labels_by_search(sequence):
             stop = found.end("codons")
             ended = sequence[stop - 3 : stop] in dna.STOPS and (stop - start) % 3 == 0 and stop > start
             for i in range(start - 1, stop - ended):
-                labels[i] = 2
+                labels[i] = 2 + (i - start) % 3
             at = stop - 5  # the next box may begin in this gene
         else:
             at = len(sequence)
@@ -274,7 +276,7 @@ def labels_by_search(sequence):
 def test_labels_follow_the_rule():
     # The box, a base, the start codon, one codon, one that stops, a base.
     sequence = "G" + "TATAAT" + "C" + "ATG" + "CTA" + "TAA" + "G"
-    expected = [0] * 6 + [1] + [1] + [1, 1, 2] + [2, 2, 2] + [2, 2, 0] + [0]
+    expected = [0] * 6 + [1] + [1] + [1, 1, 4] + [2, 3, 4] + [2, 3, 0] + [0]
     assert dna.label(sequence) == expected
 
 
@@ -287,8 +289,9 @@ def test_labels_are_those_of_a_search():
 
 def test_regions_are_about_as_long_as_each_other():
     counts = Counter(dna.label(dna.generate(20_000, np.random.default_rng(SEED))))
-    assert min(counts.values()) > 20_000 / 5
-    assert set(counts) == {0, 1, 2}
+    coding = sum(counts.pop(codon) for codon in (2, 3, 4))
+    assert min(*counts.values(), coding) > 20_000 / 5
+    assert set(counts) == {0, 1}
 
 
 def test_the_naive_label_is_the_most_frequent_after_its_context():
@@ -302,7 +305,7 @@ def test_the_naive_label_is_the_most_frequent_after_its_context():
                 yield sequence[i - dna.CONTEXT + 1 : i + 1], which
 
     seen = Counter(pair for sequence in train_on for pair in contexts(sequence))
-    right = [max(range(3), key=lambda v, c=c: (seen[c, v], -v)) == which for c, which in contexts(test)]
+    right = [max(range(5), key=lambda v, c=c: (seen[c, v], -v)) == which for c, which in contexts(test)]
     found = dna.context_accuracy(
         np.stack([dna.encode(s) for s in train_on]),
         np.array([dna.label(s) for s in train_on]),
@@ -310,3 +313,90 @@ def test_the_naive_label_is_the_most_frequent_after_its_context():
         np.array(dna.label(test)),
     )
     assert found == pytest.approx(np.mean(right))
+
+
+# Denoising.
+
+
+def test_si_sdr_is_blind_to_level_and_knows_the_ratio():
+    rng = np.random.default_rng(SEED)
+    s = rng.standard_normal(4000)
+    n = rng.standard_normal(4000)
+    n -= (n @ s) / (s @ s) * s  # no part of the speech
+    y = s + n * np.linalg.norm(s) / np.linalg.norm(n) / 10**0.35
+    assert denoise.si_sdr(y, s) == pytest.approx(7)
+    assert denoise.si_sdr(5 * y, s) == pytest.approx(7)
+
+
+def test_a_mixture_has_its_ratio_and_its_level():
+    rng = np.random.default_rng(SEED)
+    mixture = denoise.mix(rng.standard_normal(9000), rng.standard_normal(9000), 5, -20)
+    noise = mixture.noisy - mixture.speech
+    assert 10 * np.log10(np.mean(mixture.speech**2)) == pytest.approx(-20)
+    assert 10 * np.log10(np.mean(mixture.speech**2) / np.mean(noise**2)) == pytest.approx(5)
+
+
+def test_no_kind_of_noise_both_trains_and_judges():
+    assert not set(speech.KNOWN) & set(speech.UNSEEN)
+    assert not set(speech.KNOWN.values()) & set(speech.UNSEEN.values())
+
+
+@pytest.mark.parametrize("kind", [*speech.KNOWN, *speech.UNSEEN])
+def test_every_noise_is_made_by_its_seed(kind):
+    make = (speech.KNOWN | speech.UNSEEN)[kind]
+    one, again, other = (make(8000, np.random.default_rng(seed)) for seed in (SEED, SEED, SEED + 1))
+    assert np.isfinite(one).all()
+    assert one.std() > 0
+    np.testing.assert_array_equal(one, again)
+    assert not np.array_equal(one, other)
+
+
+def test_speech_has_pitch_pauses_and_formants():
+    x = speech.speak(4 * speech.RATE, np.random.default_rng(SEED))
+    assert len(x) == 4 * speech.RATE
+    assert np.mean(x**2) == pytest.approx(1)
+    frames = x[: len(x) // 800 * 800].reshape(-1, 800)
+    loudness = frames.std(1)
+    assert np.quantile(loudness, 0.05) < 0.1 * np.quantile(loudness, 0.95)  # silence between the sounds
+    loud = frames[loudness.argmax()]
+    correlation = np.correlate(loud, loud, "full")[len(loud) - 1 :] / (loud @ loud)
+    assert correlation[40:250].max() > 0.4  # it repeats between 64 and 400 times a second
+
+
+def test_ideal_gains_of_a_mixture_of_no_noise_are_one():
+    rng = np.random.default_rng(SEED)
+    x = speech.speak(8000, rng)
+    bands = denoise.Bands(denoise.HOP, denoise.CENTRES)
+    _, _, ideal = denoise.examples([denoise.Mixture(1e4 * x, 1e4 * x)], bands)  # far above FLOOR
+    np.testing.assert_allclose(ideal[0, 2:], 1, atol=1e-6)
+
+
+def test_the_frames_that_train_are_those_that_stream():
+    x = np.random.default_rng(SEED).standard_normal(5 * denoise.HOP)
+    frames = denoise.frames(x)
+    hops = np.pad(x, (denoise.HOP, 0)).reshape(-1, denoise.HOP)
+    np.testing.assert_array_equal(frames, np.concatenate([hops[:-1], hops[1:]], 1))
+
+
+STUB = """#!{python}
+import sys
+from streamgru.denoise import write_wav
+import numpy as np
+out = sys.argv[{place}]
+write_wav(out, {rate}, 0.1 * np.sin(np.arange({rate}) / 9))
+"""
+
+
+def test_installed_voices_are_heard_and_missing_ones_are_no_fault(tmp_path, monkeypatch):
+    rng = np.random.default_rng(SEED)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert denoise.spoken(tmp_path, rng) is None
+    for name, place, rate in (("espeak-ng", 2, 22050), ("sox", -1, speech.RATE)):
+        stub = tmp_path / name
+        stub.write_text(STUB.format(python=sys.executable, place=place, rate=rate))
+        stub.chmod(0o755)
+    mixture = denoise.spoken(tmp_path, rng)
+    assert len(mixture.noisy) == len(mixture.speech) == speech.RATE
+    assert {path.name for path in tmp_path.glob("*.wav")} == {"espeak-clean.wav"}
+    (tmp_path / "sox").write_text("#!/bin/false\n")
+    assert denoise.spoken(tmp_path, rng) is None

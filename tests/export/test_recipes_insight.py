@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from streamgru_export import zoo
 from streamgru_export.recipes import compare, diagnose, family
 from streamgru_export.zoo import LanguageModel
 
@@ -84,7 +85,16 @@ def test_the_figure_and_its_numbers_are_left(tmp_path):
     assert len(told) == len(saved["norms"]) + 1
 
 
-@pytest.mark.parametrize("name, runs_as", [("gru", "GRU"), ("gru-layer-norm", "parts")])
+ROWS = {
+    "gru": "GRU",
+    "gru-layer-norm": "parts",
+    "LSTMNet": "LSTM",
+    "StackedGRU": "GRU",
+    "BidirectionalClassifier": "GRU",
+}
+
+
+@pytest.mark.parametrize("name, runs_as", ROWS.items())
 def test_a_row_of_the_family_says_what_was_measured(name, runs_as, tmp_path):
     row = family.measure(name, "legacy", tmp_path, steps=50, rounds=2)
     assert (row.cell, row.exporter, row.runs_as) == (name, "legacy", runs_as)
@@ -94,3 +104,30 @@ def test_a_row_of_the_family_says_what_was_measured(name, runs_as, tmp_path):
     assert row.speed_up > 0
     assert family.line(row) in family.table([row])
     assert (tmp_path / f"{name}-legacy.html").stat().st_size > 0
+
+
+def test_every_member_of_the_zoo_is_in_the_table():
+    """But for the parts that others are made of, and Bahdanau's and Luong's common base."""
+    nets = {name for name in zoo.__all__ if isinstance(getattr(zoo, name), type)}
+    parts = {"Cell", "CellNet", "GateDropout", "Encoder", "EncoderStep", "EncoderDecoder"}
+    cells = {type(make(2, 3)).__name__ for make in zoo.CELLS.values()}
+    assert nets == {*family.NETS, *family.DECODERS} | parts | cells
+
+
+@pytest.mark.parametrize("name", family.DECODERS)
+def test_an_encoder_decoder_writes_what_torch_writes(name, tmp_path):
+    row = family.write_sequences(name, "legacy", tmp_path, inputs=20)
+    assert (row.decoder, row.inputs, row.identical) == (name, 20, 20)
+    assert row.symbols > 60  # they write something
+    assert family.line(row) in family.table([], [row])
+
+
+def test_the_document_holds_both_tables(tmp_path):
+    row = family.Row("gru", "legacy", "GRU", 2, 1.5e-7, True, 1.25, 9.75)
+    written = family.Written("Decoder", "legacy", 500, 499, 7000)
+    family.save(tmp_path, [row], [written], 10_000)
+    text = (tmp_path / "family.md").read_text()
+    assert "| gru | legacy | GRU | 2 | 1.5e-07 | holds | 1.25 | 9.8× |" in text
+    assert "| Decoder | legacy | 499 of 500 | 7000 |" in text
+    assert "10,000 random frames" in text
+    assert json.loads((tmp_path / "family.json").read_text())["rows"][0]["error"] == 1.5e-7

@@ -658,6 +658,16 @@ def test_randomness_in_eval_mode_is_refused(path: Path) -> None:
     refused(path, net, torch.randn(1, 4), "draws random numbers")
 
 
+@pytest.mark.filterwarnings("ignore")  # torch says that this quantisation is going away
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_a_quantised_module_is_refused_by_its_layer(path: Path, exporter: Any) -> None:
+    """Both exporters fail on it, in the words of torch's C++."""
+    quantised = torch.ao.quantization.quantize_dynamic(Net().eval(), {nn.GRU}, dtype=torch.qint8)
+    with pytest.raises(ExportError, match=r"gru is quantised \(torch\.ao.*GRU\).*export the float module"):
+        export(quantised, (torch.randn(1, 1, 4), torch.zeros(2, 1, 8)), path, exporter=exporter)
+    assert not list(path.parent.iterdir())
+
+
 def test_packed_sequences_are_refused_with_a_way_out(path: Path) -> None:
     def call(self: Any, x: Tensor) -> Tensor:
         packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([x.shape[1]]), batch_first=True)

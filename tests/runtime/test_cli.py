@@ -6,6 +6,7 @@ import subprocess
 import sys
 
 import numpy as np
+import onnx
 import pytest
 import torch
 
@@ -14,7 +15,7 @@ from runtime.models import gru_onnx
 from streamgru.cli import main
 from streamgru_export.zoo import GRUNet
 
-COMMANDS = ["demo", "export", "train", "compile", "info", "embed", "run", "parity", "bench"]
+COMMANDS = ["demo", "export", "train", "compile", "info", "embed", "run", "denoise", "parity", "bench"]
 SIZES = {"input_size": 3, "hidden_size": 18, "output_size": 2, "num_layers": 2}
 FACTORY = ["streamgru_export.zoo:GRUNet", "--args", json.dumps(SIZES)]
 
@@ -327,6 +328,44 @@ def test_parity_with_other_weights_ends_with_1(folder, tmp_path, capsys):
     torch.save(GRUNet(**SIZES).state_dict(), tmp_path / "other.pt")
     module = ["--module", *FACTORY, "--weights", tmp_path / "other.pt"]
     assert run(capsys, "parity", folder / "model.onnx", *module)[0] == 1
+
+
+def lose_linear_before_reset(source, target):
+    """A good export, as onnxscript before 0.7.1 wrote it."""
+    model = onnx.load(source)
+    for node in model.graph.node:
+        kept = [a for a in node.attribute if a.name != "linear_before_reset"]
+        del node.attribute[:]
+        node.attribute.extend(kept)
+    onnx.save(model, target)
+
+
+def test_the_certificate_of_a_good_export_is_one_line_and_two_files(folder, tmp_path, capsys):
+    module = ["--module", *FACTORY, "--weights", folder / "net.pt", "--steps", 50]
+    code, out, _ = run(capsys, "parity", folder / "model.onnx", *module, "--out", tmp_path / "report", "--ci")
+    assert code == 0
+    assert re.fullmatch(r"holds: model\.onnx: 50 steps, at most .* weights [0-9a-f]{12}, module .*\n", out)
+    assert {path.name for path in (tmp_path / "report").iterdir()} == {"parity.json", "parity.html"}
+    assert json.loads((tmp_path / "report" / "parity.json").read_text())["ok"]
+
+
+def test_the_certificate_of_a_wrong_export_fails_and_says_how_to_mend_it(folder, tmp_path, capsys):
+    lose_linear_before_reset(folder / "model.onnx", tmp_path / "wrong.onnx")
+    module = ["--module", *FACTORY, "--weights", folder / "net.pt", "--steps", 50]
+    code, out, _ = run(capsys, "parity", tmp_path / "wrong.onnx", *module, "--out", tmp_path / "report", "--ci")
+    assert code == 1
+    names = [node.name for node in onnx.load(tmp_path / "wrong.onnx").graph.node if node.op_type == "GRU"]
+    assert len(names) == 2
+    assert out.count("\n") == 1
+    for words in [*names, "linear_before_reset is 0", "onnxscript 0.7.1 or later", "set linear_before_reset=1"]:
+        assert words in out
+    page = (tmp_path / "report" / "parity.html").read_text()
+    assert "linear_before_reset is 0" in page
+    assert "Parity does not hold" in page
+    # onnxruntime alone does not see it: without the module the certificate holds, with a warning.
+    code, out, _ = run(capsys, "parity", tmp_path / "wrong.onnx", "--steps", 50)
+    assert code == 0
+    assert "linear_before_reset=0" in out
 
 
 def test_bench_times_a_step_and_onnxruntime(folder, capsys):

@@ -6,8 +6,10 @@ attribute changed.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -256,10 +258,30 @@ def test_a_lost_linear_before_reset_is_named_and_proved(lost, net):
         "torch stepped": False,
         "onnxruntime stepped": True,  # it reproduces the mistake
     }
-    (warning,) = report.warnings
-    assert "linear_before_reset=0" in warning
-    assert "onnxscript" in warning
-    assert "agrees with the module" in warning
+    reason = report.reasons[0]
+    for node in onnx.load(lost).graph.node:
+        assert node.op_type != "GRU" or f"'{node.name}'" in reason
+    assert "linear_before_reset is 0" in reason
+    assert "agrees with the module" in reason
+    assert "onnxscript 0.7.1 or later" in reason  # how to mend it
+    assert "set linear_before_reset=1" in reason
+    assert report.warnings == ()  # it is said once
+
+
+def test_a_lost_linear_before_reset_is_found_whoever_wrote_the_file(lost, net):
+    model = onnx.load(lost)
+    model.producer_name = "some tool"
+    for node in model.graph.node:
+        node.name = ""
+    onnx.save(model, lost)
+    reason = streamgru.parity(lost, net, steps=50).reasons[0]
+    assert "GRU node (unnamed, output '" in reason
+    assert "agrees with the module" in reason
+
+
+def test_what_the_message_says_mends_it(lost, net):
+    onnx.save(with_linear_before_reset(onnx.load(lost)), lost)
+    assert streamgru.parity(lost, net, steps=50).ok
 
 
 def test_another_module_does_not_pass_for_a_lost_attribute(lost):
@@ -434,10 +456,47 @@ def test_json_holds_the_numbers_of_the_report(folder, net):
     assert (answer["ok"], answer["steps"], answer["seed"], answer["tolerance"]) == (True, 30, 0, TOLERANCE)
     assert [d["max_abs"] for d in answer["differences"]] == [d.max_abs for d in report.differences]
     assert len(answer["differences"][0]["windows"]) == 10
-    assert set(answer["hashes"]) == {"image", "onnx", "frames", "module"}
+    assert set(answer["hashes"]) == {"sgru", "onnx", "frames", "module"}
     assert all(len(digest) == 64 for digest in answer["hashes"].values())
     assert {"isa", "cpu", "onnxruntime", "torch"} <= set(answer["environment"])
     assert [t["name"] for t in answer["latency"]] == [STEP, "onnxruntime run"]
+
+
+def test_all_pairs_are_in_the_table(folder, net):
+    report = streamgru.parity(folder / "step.onnx", net, steps=20)
+    names = list(report.traces)
+    assert len(names) == 5
+    pairs = {frozenset((d.candidate, d.reference)) for d in report.pairs}
+    assert pairs == {frozenset((a, b)) for a in names for b in names if a != b}
+    assert len(report.pairs) == 10
+    (ours,) = (d for d in report.pairs if (d.candidate, d.reference) == (STEP, ORACLE))
+    assert ours.max_abs == next(c.difference.max_abs for c in report.checks if c.difference.reference == ORACLE)
+    assert [p["between"] for p in report.to_dict()["pairs"]] == [[d.candidate, d.reference] for d in report.pairs]
+
+
+def test_the_certificate_names_the_very_files(folder, net, tmp_path):
+    torch.save(net.state_dict(), tmp_path / "net.pt")
+    report = streamgru.parity(
+        folder / "step.sgru", net, steps=20, weights=tmp_path / "net.pt", onnx=folder / "step.onnx"
+    )
+    report.save(tmp_path / "made" / "report")
+    saved = json.loads((tmp_path / "made" / "report" / "parity.json").read_text())
+    files = {"onnx": folder / "step.onnx", "sgru": folder / "step.sgru", "weights": tmp_path / "net.pt"}
+    expected = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    assert {name: saved["hashes"][name] for name in files} == expected
+    page = (tmp_path / "made" / "report" / "parity.html").read_text()
+    assert all(digest in page for digest in expected.values())
+    assert "All pairs" in page
+    assert re.findall(r"(?:src|href)\s*=\s*[\"'](?!data:|#)", page) == []  # it asks for nothing
+
+
+def test_the_line_of_a_verdict_is_one_line(folder, net):
+    holds = streamgru.parity(folder / "step.onnx", net, steps=20)
+    fails = streamgru.parity(folder / "step.onnx", make_net(seed=SEED + 1), steps=20)
+    assert holds.line.startswith("holds: step.onnx: 20 steps, at most ")
+    assert holds.hashes["onnx"][:12] in holds.line
+    assert fails.line.startswith("FAILS: step.onnx: torch")
+    assert "\n" not in holds.line + fails.line
 
 
 def test_json_stays_json_where_a_difference_is_infinite(folder):

@@ -62,7 +62,10 @@ class Context:
         """The constant at input `i`, which an image must know."""
         value = self.const(node.input(i))
         if value is None:
-            raise ModelError(f"{node}: its {what} '{node.input(i)}' depends on an input; only a constant is supported")
+            raise ModelError(
+                f"{node}: its {what} '{node.input(i)}' depends on an input; only a constant is supported: "
+                "export the model with its weights in it (export_params=True)"
+            )
         return value
 
     def ints(self, node: Node, attr: str, i: int | None = None) -> list[int] | None:

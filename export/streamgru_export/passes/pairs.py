@@ -3,16 +3,15 @@ names."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 
 from streamgru.errors import ModelError
 
 from ..graph import Graph, Node
+from ..properties import state_pairs
 from .time import CELLS
 
-METADATA = "streamgru.state"  # a JSON list of [input, output]
 MOVES = {
     "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Gather",
     "Concat", "ScatterND", "Expand", "Cast",
@@ -42,8 +41,8 @@ def find_pairs(graph: Graph, declared: Iterable[Pair] | None, timed: set[str]) -
     ModelError
         A declared pair that is no pair: unknown names, different shapes or dtypes, a name used twice.
     """
-    if declared is None and METADATA in graph.metadata:
-        declared = _from_metadata(graph.metadata[METADATA])
+    if declared is None:
+        declared = state_pairs(graph.metadata)
     if declared is not None:
         pairs = [(str(i), str(o)) for i, o in declared]
         _check(graph, pairs)
@@ -54,16 +53,6 @@ def find_pairs(graph: Graph, declared: Iterable[Pair] | None, timed: set[str]) -
     search.by_elimination()
     order = [p.name for p in graph.inputs]
     return sorted(search.pairs, key=lambda pair: order.index(pair[0]))
-
-
-def _from_metadata(text: str) -> list[Pair]:
-    try:
-        value = json.loads(text)
-        return [(str(i), str(o)) for i, o in value]
-    except (ValueError, TypeError):
-        raise ModelError(
-            f"metadata '{METADATA}' is {text[:80]!r}; a JSON list of [input, output] pairs was expected"
-        ) from None
 
 
 def _check(graph: Graph, pairs: list[Pair]) -> None:

@@ -45,6 +45,7 @@ RECIPES = {
     "numbers-additive": Recipe("the same with Bahdanau's attention", "numbers", {"name": "numbers-additive"}),
     "numbers-dot": Recipe("the same with Luong's attention", "numbers", {"name": "numbers-dot"}),
     "characters": Recipe("write Shakespeare: a character language model", "characters"),
+    "denoise": Recipe("take the noise out of speech, WAV in and WAV out", "denoise"),
     "dna": Recipe("label promoters and coding regions in DNA", "dna"),
     "anomaly": Recipe("find faults in a machine's sensors", "anomaly"),
 }

@@ -146,7 +146,7 @@ def run(folder: Path, config: TrainConfig, say: Callable[[str], None]) -> Outcom
     say("ship it, and look for faults in a stream that it has not seen")
     example = (torch.zeros(1, 1, 1), net.initial_state())
     frames = u[:3000].astype(np.float32).reshape(-1, 1, 1, 1)
-    model, report = ship(net, example, folder, "anomaly", inputs=frames, metadata={"labels": SENSORS})
+    model, report = ship(net, example, folder, "anomaly", inputs=frames, labels=SENSORS)
 
     def streamed(u: F64) -> F64:
         with model.stream() as stream:

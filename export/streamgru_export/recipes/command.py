@@ -59,9 +59,10 @@ def _diagnose(args: argparse.Namespace, folder: Path, say: Say) -> Answer:
 def _family(args: argparse.Namespace, folder: Path, say: Say) -> Answer:
     from . import family
 
-    rows = family.measure_all(folder, say)
-    ok = all(row.holds for row in rows)
-    return ok, {"ok": ok, "rows": [asdict(row) for row in rows]}, "\n" + family.table(rows)
+    rows, written = family.measure_all(folder, say)
+    ok = all(row.holds for row in rows) and all(row.identical == row.inputs for row in written)
+    data = {"ok": ok, "rows": [asdict(row) for row in rows], "written": [asdict(row) for row in written]}
+    return ok, data, f"\n{family.table(rows, written)}\nwrote {folder}/family.md and family.json"
 
 
 _TABLES: dict[str, Callable[[argparse.Namespace, Path, Say], Answer]] = {

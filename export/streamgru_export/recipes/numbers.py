@@ -117,9 +117,8 @@ def ship_both(net: EncoderDecoder, folder: Path, sample: Sequence[int]) -> tuple
     """The encoder and the decoder, each exported, compiled and proved on a sample of numbers."""
     step = EncoderStep(net.encoder)
     words = np.concatenate([ids(n) for n in sample]).reshape(-1, 1, 1)
-    labels = {"words": WORDS}
     encoder, of_encoder = ship(
-        step, step.example(), folder, "encoder", inputs=words, output_names=step.OUTPUTS, metadata=labels
+        step, step.example(), folder, "encoder", inputs=words, output_names=step.OUTPUTS, metadata={"words": WORDS}
     )
     decoder, of_decoder = ship(
         net.decoder,

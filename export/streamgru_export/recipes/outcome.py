@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import nn
 
 import streamgru
@@ -86,15 +86,14 @@ def ship(
     *,
     inputs: Any = None,
     mode: str = "stream",
-    output_names: Sequence[str] | None = None,
-    metadata: dict[str, Any] | None = None,
     tolerance: float = 2e-6,
+    **about: Any,
 ) -> tuple[streamgru.Model, streamgru.ParityReport]:
-    """Export a step, compile it, and prove it: name.onnx, name.sgru and name.html.
+    """Export a step, compile it, and prove it: name.pt, name.onnx, name.sgru and name.html.
 
     Parameters
     ----------
-    net, example, output_names, metadata
+    net, example
         As :func:`streamgru_export.export` takes them.
     folder : Path
     name : str
@@ -105,9 +104,12 @@ def ship(
         As :func:`streamgru_export.compile`.
     tolerance : float
         Of the proof, as :func:`streamgru.parity` takes it.
+    **about
+        Further arguments of the export: `output_names`, `sample_rate`, `labels`, `normalisation`, `metadata`.
     """
+    torch.save(net.state_dict(), folder / f"{name}.pt")  # the weights as shipped, which --weights takes
     onnx, sgru = folder / f"{name}.onnx", folder / f"{name}.sgru"
-    streamgru_export.export(net, example, onnx, stream="step", output_names=output_names, metadata=metadata)
+    streamgru_export.export(net, example, onnx, stream="step", **about)
     streamgru_export.compile(onnx, sgru, mode=mode)
     report = streamgru.parity(sgru, module=net, onnx=onnx, inputs=inputs, tolerance=tolerance)
     report.save_html(folder / f"{name}.html")

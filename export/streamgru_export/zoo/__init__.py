@@ -4,6 +4,7 @@
 """
 
 from .attention import AdditiveAttentionDecoder, DotAttentionDecoder
+from .band_gains import BandGains
 from .cell import Cell, CellNet
 from .classic import BidirectionalClassifier, StackedGRU
 from .counterparts import LSTMCell, LSTMNet, RNNCell, RNNNet
@@ -19,6 +20,7 @@ __all__ = [
     "CANDIDATES",
     "CELLS",
     "AdditiveAttentionDecoder",
+    "BandGains",
     "BatchNormGRUCell",
     "BidirectionalClassifier",
     "Cell",

@@ -9,12 +9,11 @@ from onnx import helper
 
 import streamgru
 from export.graphs import gru_weights, model
+from runtime.models import gru_model, gru_onnx
 from streamgru.cli import main
 from streamgru.info import describe, text
 from streamgru.profile import profile
 from streamgru_export.compiler import refusals
-
-from .models import gru_model, gru_onnx
 
 SEED = 5
 

@@ -52,6 +52,7 @@ bench: $(VENV)/.built ## time the C step against its limit, and a step from Pyth
 	tests/cc.sh benchmarks/weight_formats.c build/bench/weight_formats cc -O3
 	build/bench/weight_formats
 	$(BIN)/python benchmarks/sizes.py --json build/bench/sizes.json
+	[ ! -d ../shared/models ] || $(BIN)/python benchmarks/models.py --json build/bench/models.json
 
 asan: ## run the C core's tests under the address and undefined-behaviour sanitizers
 	tests/asan.sh

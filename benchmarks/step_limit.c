@@ -1,6 +1,8 @@
 /* The C step against its limit: a step at batch 1 must read all its weights, so the limit is the time of reading them, measured here
  * in the same run, turn by turn. One thread; medians over rounds; input 64 (32 for H = 32). Nothing here is a test.
  *
+ * At the end: reading the weights of whole models (benchmarks/models.py).
+ *
  *     step_limit [isa [rounds]] */
 #define _POSIX_C_SOURCE 199309L
 #include <stdio.h>
@@ -110,6 +112,29 @@ static void measure(uint32_t H, uint32_t I, size_t block, int rounds)
     drop(&c), free(bytes), free(memory), free(y);
 }
 
+/* Reading as many weights as a model has, again and again. */
+static void read_weights(const char *name, size_t bytes, int rounds)
+{
+    static double reads[MOST_ROUNDS];
+    size_t n = bytes / sizeof(float), count = 2000000 / n + 1;
+    float *p = randoms(n, 1.0f);
+    volatile float sink;
+    float (*read_all)(const float *, size_t) = reader();
+    for (int r = 0; r < rounds; r++) {
+        double start = now();
+        for (size_t i = 0; i < count; i++) {
+            sink = read_all(p, n);
+            __asm__ volatile("" : : : "memory");
+        }
+        reads[r] = (now() - start) / (double)count;
+    }
+    (void)sink;
+    double reading = median(reads, rounds), least = reads[0]; /* the median sorts */
+    printf("%-26s %9.0f KB %9.2f us %6.0f GB/s, undisturbed %9.2f us\n", name, (double)bytes * 1e-3, reading * 1e6,
+           (double)bytes * 1e-9 / reading, least * 1e6);
+    free(p);
+}
+
 int main(int argc, char **argv)
 {
     static const uint32_t sizes[] = {32, 64, 128, 256, 512, 1024};
@@ -121,5 +146,9 @@ int main(int argc, char **argv)
     printf("%5s %5s %9s %9s %9s %9s %9s\n", "", "", "KB", "us", "us", "median", "GB/s");
     for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++)
         for (size_t block = 1; block <= 16; block *= 16) measure(sizes[i], sizes[i] == 32 ? 32 : 64, block, rounds);
+    read_weights("three GRUs of 64, Linear", 303620, rounds); /* `streamgru info` tells their sizes */
+    read_weights("RNNoise", 355164, rounds);
+    read_weights("g2p decoder", 1663512, rounds); /* without the embedding, of which a step reads a row */
+    read_weights("NSNet2", 11160388, rounds);
     return 0;
 }

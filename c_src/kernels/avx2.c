@@ -30,8 +30,16 @@ static const int32_t lanes_8[16] = {-1, -1, -1, -1, -1, -1, -1, -1, 0, 0, 0, 0, 
 static INLINE __m256i first_lanes(int n) { return _mm256_loadu_si256((const __m256i *)(lanes_8 + 8 - n)); }
 static INLINE V v_load(const float *p) { return _mm256_loadu_ps(p); }
 static INLINE void v_store(float *p, V v) { _mm256_storeu_ps(p, v); }
-static INLINE V v_load_n(const float *p, int n) { return _mm256_maskload_ps(p, first_lanes(n)); }
-static INLINE void v_store_n(float *p, V v, int n) { _mm256_maskstore_ps(p, first_lanes(n), v); }
+/* Four lanes without a mask, as in avx512.c. */
+static INLINE V v_load_n(const float *p, int n)
+{
+    return n == 4 ? _mm256_zextps128_ps256(_mm_loadu_ps(p)) : _mm256_maskload_ps(p, first_lanes(n));
+}
+static INLINE void v_store_n(float *p, V v, int n)
+{
+    if (n == 4) _mm_storeu_ps(p, _mm256_castps256_ps128(v));
+    else _mm256_maskstore_ps(p, first_lanes(n), v);
+}
 static INLINE V v_set1(float f) { return _mm256_set1_ps(f); }
 static INLINE V v_fma(V a, V b, V c) { return _mm256_fmadd_ps(a, b, c); }
 static INLINE V v_add(V a, V b) { return _mm256_add_ps(a, b); }

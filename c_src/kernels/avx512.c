@@ -29,8 +29,20 @@ typedef __mmask16 VM;
 static INLINE VM first_lanes(int n) { return (VM)((1u << n) - 1u); }
 static INLINE V v_load(const float *p) { return _mm512_loadu_ps(p); }
 static INLINE void v_store(float *p, V v) { _mm512_storeu_ps(p, v); }
-static INLINE V v_load_n(const float *p, int n) { return _mm512_maskz_loadu_ps(first_lanes(n), p); }
-static INLINE void v_store_n(float *p, V v, int n) { _mm512_mask_storeu_ps(p, first_lanes(n), v); }
+/* Four and eight lanes without a mask: a load cannot take what a masked store before it still holds, and the states of small
+ * cells come right back. */
+static INLINE V v_load_n(const float *p, int n)
+{
+    if (n == 4) return _mm512_zextps128_ps512(_mm_loadu_ps(p));
+    if (n == 8) return _mm512_zextps256_ps512(_mm256_loadu_ps(p));
+    return _mm512_maskz_loadu_ps(first_lanes(n), p);
+}
+static INLINE void v_store_n(float *p, V v, int n)
+{
+    if (n == 4) _mm_storeu_ps(p, _mm512_castps512_ps128(v));
+    else if (n == 8) _mm256_storeu_ps(p, _mm512_castps512_ps256(v));
+    else _mm512_mask_storeu_ps(p, first_lanes(n), v);
+}
 static INLINE V v_set1(float f) { return _mm512_set1_ps(f); }
 static INLINE V v_fma(V a, V b, V c) { return _mm512_fmadd_ps(a, b, c); }
 static INLINE V v_add(V a, V b) { return _mm512_add_ps(a, b); }

@@ -24,14 +24,18 @@ static INLINE void v_store(float *p, V v) { vst1q_f32(p, v); }
 static INLINE V v_load_n(const float *p, int n)
 {
     float f[4] = {0};
+    if (n == 4) return vld1q_f32(p);
     for (int i = 0; i < n; i++) f[i] = p[i];
     return vld1q_f32(f);
 }
 static INLINE void v_store_n(float *p, V v, int n)
 {
     float f[4];
-    vst1q_f32(f, v);
-    for (int i = 0; i < n; i++) p[i] = f[i];
+    if (n == 4) vst1q_f32(p, v);
+    else {
+        vst1q_f32(f, v);
+        for (int i = 0; i < n; i++) p[i] = f[i];
+    }
 }
 static INLINE V v_set1(float f) { return vdupq_n_f32(f); }
 static INLINE V v_fma(V a, V b, V c) { return vfmaq_f32(c, a, b); }

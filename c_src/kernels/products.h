@@ -8,6 +8,7 @@
 #ifndef HALF
 #define NV (16 / VL) /* vectors in a block of 16 rows */
 #define TILE_ROWS1 6
+#define TAIL_ROWS 4 /* blocks that a partial one may accompany */
 #define WEIGHT float
 #define w_load v_load
 #define w_load_n v_load_n
@@ -147,6 +148,40 @@ static void NAME(tail_rows)(const NAME(product) * p, const WEIGHT *w, size_t row
 #endif
 }
 
+#if NV <= 2 && !defined(HALF)
+static INLINE int NAME(part)(int n, int v) { return n <= v * VL ? 0 : n - v * VL < VL ? n - v * VL : VL; }
+
+/* One column: R blocks and the partial one behind them at once. Alone, each would wait for its own chain. */
+static INLINE void NAME(tile_and_tail)(const NAME(product) * p, const float *w_tail, int lanes, int rows, const int R)
+{
+    V acc[TAIL_ROWS * NV + NV];
+    const float *w = p->w, *init = p->init;
+    float *y = p->y;
+    UNROLL for (int v = 0; v < R * NV; v++) acc[v] = init ? v_load(init + v * VL) : v_set1(0.0f);
+    UNROLL for (int v = 0; v < NV; v++) acc[R * NV + v] =
+        init ? v_load_n(init + R * 16 + v * VL, NAME(part)(rows, v)) : v_set1(0.0f);
+    for (size_t k = 0; k < p->K; k++, w += p->step_k, w_tail += lanes) {
+        V x_k = v_set1(p->x[k]);
+        UNROLL for (int v = 0; v < R * NV; v++) acc[v] =
+            v_fma(x_k, v_load(w + (size_t)(v / NV) * p->step_block + v % NV * VL), acc[v]);
+        UNROLL for (int v = 0; v < NV; v++) acc[R * NV + v] =
+            v_fma(x_k, v_load_n(w_tail + v * VL, NAME(part)(lanes, v)), acc[R * NV + v]);
+    }
+    UNROLL for (int v = 0; v < R * NV; v++) v_store(y + v * VL, acc[v]);
+    UNROLL for (int v = 0; v < NV; v++) v_store_n(y + R * 16 + v * VL, acc[R * NV + v], NAME(part)(rows, v));
+}
+
+static void NAME(rows_and_tail)(const NAME(product) * p, size_t blocks, const float *w_tail, int lanes, int rows)
+{
+    switch (blocks) {
+    case 1: NAME(tile_and_tail)(p, w_tail, lanes, rows, 1); break;
+    case 2: NAME(tile_and_tail)(p, w_tail, lanes, rows, 2); break;
+    case 3: NAME(tile_and_tail)(p, w_tail, lanes, rows, 3); break;
+    default: NAME(tile_and_tail)(p, w_tail, lanes, rows, 4); break;
+    }
+}
+#endif
+
 /* All rows of all columns. `lanes`: weights that the last, partial block has for each k. The weights of TILE_ROWS blocks
  * stay in the L1 cache while all columns pass over them. */
 static void NAME(product_all)(const NAME(product) * p, size_t M, size_t columns, int lanes, const WEIGHT *w_tail)
@@ -169,6 +204,12 @@ static void NAME(affine)(size_t M, size_t K, size_t columns, const WEIGHT *w, co
 {
     int lanes = (int)((M % 16 + 3) / 4 * 4);
     NAME(product) p = {K, 16, sgru_block_step(K), w, init, x, y, ld_init, ld_x, ld_y};
+#if NV <= 2 && !defined(HALF)
+    if (columns == 1 && M > 16 && M < 16 * (TAIL_ROWS + 1) && M % 16) {
+        NAME(rows_and_tail)(&p, M / 16, w + M / 16 * sgru_block_step(K), lanes, (int)(M % 16));
+        return;
+    }
+#endif
     if (M >= 16) NAME(product_all)(&p, M / 16 * 16, columns, 0, NULL);
     if (M % 16) {
         p.step_k = (size_t)lanes;

@@ -13,6 +13,17 @@ static INLINE V NAME(join)(unsigned f, V acc, V x)
     }
 }
 
+/* The same of two lanes, where no vector is worth while. */
+static INLINE float NAME(join_lanes)(unsigned f, float acc, float x)
+{
+    switch (f) {
+    case R_MAX: return acc == acc && !(acc > x) ? x : acc;
+    case R_MIN: return acc == acc && !(acc < x) ? x : acc;
+    case R_PROD: return acc * x;
+    default: return acc + x;
+    }
+}
+
 static INLINE void NAME(sixteen)(unsigned f, V *acc, const float *x)
 {
     UNROLL for (int v = 0; v < 16 / VL; v++) acc[v] = NAME(join)(f, acc[v], v_load(x + v * VL));
@@ -33,10 +44,7 @@ static INLINE float NAME(reduce_as)(const unsigned f, size_t n, const float *x)
     }
     UNROLL for (int v = 0; v < 16 / VL; v++) v_store(lanes + v * VL, acc[v]);
     for (int half = 8; half >= 1; half /= 2)
-        for (int j = 0; j < half; j++) {
-            V joined = NAME(join)(halves, v_set1(lanes[j]), v_set1(lanes[j + half]));
-            v_store_n(lanes + j, joined, 1);
-        }
+        for (int j = 0; j < half; j++) lanes[j] = NAME(join_lanes)(halves, lanes[j], lanes[j + half]);
     return lanes[0];
 }
 

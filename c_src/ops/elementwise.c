@@ -90,6 +90,8 @@ static int binary_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
            walks_apart(tensor_of(m, op->in[1]), tensor_of(m, op->out[0]), rank, dims, dims + 2 * rank);
 }
 
+enum { PIECE = 64 }; /* elements of a strided row that are brought together at once */
+
 /* A row of floats through the kernels, whatever the strides. */
 static void float_row(const sgru_kernels *k, uint32_t f, size_t n, const float *a, ptrdiff_t step_a, const float *b,
                       ptrdiff_t step_b, float *y)
@@ -98,7 +100,12 @@ static void float_row(const sgru_kernels *k, uint32_t f, size_t n, const float *
         k->binary(f, n, a, (size_t)step_a, b, (size_t)step_b, y);
         return;
     }
-    for (size_t i = 0; i < n; i++, a += step_a, b += step_b) k->binary(f, 1, a, 0, b, 0, y + i);
+    float row_a[PIECE], row_b[PIECE];
+    for (size_t i = 0, m; i < n; i += m, a += (ptrdiff_t)m * step_a, b += (ptrdiff_t)m * step_b) {
+        m = n - i < PIECE ? n - i : PIECE;
+        for (size_t j = 0; j < m; j++) row_a[j] = a[(ptrdiff_t)j * step_a], row_b[j] = b[(ptrdiff_t)j * step_b];
+        k->binary(f, m, row_a, 1, row_b, 1, y + i);
+    }
 }
 
 #define COMPARE(f, a, b)                                                                                               \

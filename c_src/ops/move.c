@@ -16,7 +16,8 @@ static int copy_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
            sgru_walk_fits(count_of(dst), param_i(op, 2), rank, dims, dims + 2 * rank);
 }
 
-/* One row of elements. Overlapping rows (a state shifted within itself) are moved whole. */
+/* One row of elements. Overlapping rows (a state shifted within itself) are moved whole. Elements of four bytes, which most
+ * are, have a size that the compiler knows. */
 static void copy_row(unsigned char *dst, ptrdiff_t dst_step, const unsigned char *src, ptrdiff_t src_step, size_t n,
                      size_t size)
 {
@@ -24,8 +25,10 @@ static void copy_row(unsigned char *dst, ptrdiff_t dst_step, const unsigned char
         memmove(dst, src, n * size);
         return;
     }
-    for (size_t i = 0; i < n; i++)
-        memcpy(dst + (ptrdiff_t)i * dst_step * (ptrdiff_t)size, src + (ptrdiff_t)i * src_step * (ptrdiff_t)size, size);
+    dst_step *= (ptrdiff_t)size, src_step *= (ptrdiff_t)size;
+    if (size == 4)
+        for (; n; n--, dst += dst_step, src += src_step) memcpy(dst, src, 4);
+    for (; n; n--, dst += dst_step, src += src_step) memcpy(dst, src, size);
 }
 
 /* The rows below one dimension; depth is bounded by SGRU_MAX_RANK. */
@@ -71,7 +74,10 @@ static int fill_run(const sgru_stream *s, const sgru_op *op, size_t first, size_
     size_t size = dtype_size(t->dtype), n = count_of(t);
     FOR_EACH_FRAME (f, first, frames) {
         unsigned char *dst = operand(s, op->out[0], f);
-        for (size_t i = 0; i < n; i++) memcpy(dst + i * size, op->params, size);
+        if (size == 4)
+            for (size_t i = 0; i < n; i++) memcpy(dst + 4 * i, op->params, 4);
+        else
+            for (size_t i = 0; i < n; i++) memcpy(dst + i * size, op->params, size);
     }
     return SGRU_OK;
 }

@@ -36,6 +36,7 @@ CODES = {
     81: "CONV_TRANSPOSE", 82: "POOL",
 }  # fmt: skip
 _BYTES = {1: 4, 2: 8, 3: 4, 4: 1, 5: 2, 6: 1}
+_I8 = 6
 
 
 @dataclass(frozen=True)
@@ -113,9 +114,11 @@ def _operators(model: Model) -> tuple[list[int], list[int]]:
 
 
 def _stored(tensor: Any) -> int:
-    """Bytes of a constant; packed rows have a line of zeros where the columns are even."""
+    """Bytes of a constant; docs/format.md says how packed rows lie."""
     dims = [int(d) for d in tensor["dims"][: int(tensor["rank"])]]
     if tensor["layout"] == 0:
         return int(np.prod(dims, dtype=np.int64)) * _BYTES[int(tensor["dtype"])]
     rows, columns = dims
+    if tensor["dtype"] == _I8:
+        return -(-rows // 16) * 64 * (-(-columns // 4) + 2 | 1)
     return (rows // 16 * 16 * (columns | 1) + -(-(rows % 16) // 4) * 4 * columns) * _BYTES[int(tensor["dtype"])]

@@ -432,3 +432,47 @@ def test_dtypes_that_no_operator_has_are_refused_by_node(op, dtype):
 def test_an_unsupported_operator_is_refused_by_node():
     with pytest.raises(ModelError, match=r"'Det_y'.*Det is not supported"):
         compile(model([node("Det", ["x"], ["y"])], {"x": [2, 2]}, ["y"]), mode="whole")
+
+
+# ---- other dtypes, computed operands, older operator sets ----
+
+NUMBERS = np.array([[3, -7, 0], [5, 1 << 40, -2]], np.int64)
+TRUTHS = np.array([[True, False, True], [False, False, True]])
+ROWS = np.linspace(-2, 2, 12, dtype=np.float32).reshape(2, 3, 2)
+CHANNELS = np.array([0.5, -1, 2], np.float32)
+ODDITIES = {
+    "Relu of integers": (node("Relu", ["x"], ["y"]), {"x": NUMBERS.astype(np.int32)}, {}, 17),
+    "Sign of integers": (node("Sign", ["x"], ["y"]), {"x": NUMBERS}, {}, 17),
+    "the square of integers": (node("Pow", ["x", "two"], ["y"]), {"x": NUMBERS % 1000}, {"two": np.array(2)}, 17),
+    "ArgMax of integers": (node("ArgMax", ["x"], ["y"], axis=1), {"x": NUMBERS}, {}, 17),
+    "ReduceMax of bool": (node("ReduceMax", ["x", "one"], ["y"]), {"x": TRUTHS}, {"one": np.array([1])}, 20),
+    "ReduceMin of bool": (node("ReduceMin", ["x", "one"], ["y"], keepdims=0), {"x": TRUTHS},
+                          {"one": np.array([1])}, 20),
+    "a Pad of a computed value": (node("Pad", ["x", "pads", "v"], ["y"]), {"x": ROWS, "v": np.array(0.25, np.float32)},
+                                  {"pads": np.array([0, 1, 0, 2, 0, 1])}, 17),
+    "a computed scale": (node("InstanceNormalization", ["x", "s", "b"], ["y"]),
+                         {"x": ROWS, "s": CHANNELS, "b": 2 * CHANNELS}, {}, 17),
+    "GreaterOrEqual of old": (node("GreaterOrEqual", ["x", "z"], ["y"]), {"x": NUMBERS, "z": NUMBERS[:1]}, {}, 12),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", list(ODDITIES))
+def test_what_is_seldom_met_agrees_with_onnxruntime(name):
+    made, feeds, constants, opset = ODDITIES[name]
+    kinds = {n: helper.np_dtype_to_tensor_dtype(v.dtype) for n, v in feeds.items()}
+    if made.op_type in ("Sign", "Pow", "ArgMax"):
+        kinds["y"] = TensorProto.INT64
+    elif made.op_type == "Relu":
+        kinds["y"] = TensorProto.INT32
+    elif made.op_type in ("ReduceMax", "ReduceMin", "GreaterOrEqual"):
+        kinds["y"] = TensorProto.BOOL
+    source = model([made], {n: v.shape for n, v in feeds.items()}, ["y"], constants, opset=opset, dtypes=kinds)
+    assert_close(whole(compile(source, mode="whole"), feeds), onnxruntime(source, feeds))
+
+
+@pytest.mark.parametrize("op, function", [("ReduceL1", np.abs), ("ReduceL2", np.abs), ("ReduceSumSquare", np.square)])
+def test_a_reduction_over_no_axes_still_computes(op, function):
+    """ONNX: "composite-reduction operators will still perform the non-reduction steps"."""
+    source = model([node(op, ["x"], ["y"], noop_with_empty_axes=1)], {"x": ROWS.shape}, ["y"], opset=18)
+    got = whole(compile(source, mode="whole"), {"x": ROWS})["y"]
+    np.testing.assert_allclose(got, function(ROWS), rtol=FLOAT, atol=FLOAT)

@@ -9,12 +9,11 @@ from onnx import helper
 
 import streamgru
 from export.graphs import gru_weights, model
+from runtime.models import gru_model, gru_onnx
 from streamgru.cli import main
 from streamgru.info import describe, text
 from streamgru.profile import profile
 from streamgru_export.compiler import refusals
-
-from .models import gru_model, gru_onnx
 
 SEED = 5
 
@@ -152,3 +151,15 @@ def test_no_weights_are_needed_twice():
     one, two = gru_model(), streamgru.Model(compile_onnx(onnx_model).image)
     assert [k.count for k in profile(two)] == [2]
     assert sum(k.weights for k in profile(one)) == sum(k.weights for k in profile(two))
+
+
+@pytest.mark.parametrize("weights, least, most", [("f16", 0.48, 0.55), ("i8", 0.24, 0.32)])
+def test_weights_of_fewer_bits_are_fewer_bytes(weights, least, most):
+    from streamgru_export.compiler import compile as compile_onnx
+
+    source, _ = gru_onnx(64, 64)
+    full, less = (
+        sum(k.weights for k in profile(streamgru.Model(compile_onnx(source, weights=w).image)))
+        for w in ("f32", weights)
+    )
+    assert least < less / full < most

@@ -1,13 +1,18 @@
 """A stream: right values, one state that the user owns, and errors that change nothing."""
 
 import threading
+from types import MappingProxyType
 
 import numpy as np
 import pytest
+from onnx import helper
 
 import streamgru
+from export.graphs import gru_weights
+from export.graphs import model as onnx_model
 from runtime.models import expected, gru_model, sequence
 from streamgru import NonFiniteError, ShapeError, StateError
+from streamgru_export.compiler import compile as compile_onnx
 
 FLOAT = 2e-6  # float32 against float64, states within [-1, 1]
 
@@ -312,3 +317,51 @@ def test_results_of_two_streams_are_apart():
     for frame, (one, two) in zip(x, kept, strict=True):
         np.testing.assert_array_equal(one, again.step(frame))
         np.testing.assert_array_equal(two, other.step(2 * frame))
+
+
+@pytest.fixture(name="several", scope="module")
+def fixture_several():
+    """Two inputs [1, 5] and [1, 3] beside each other into a GRU of a step; its output and its double."""
+    weights = gru_weights(np.random.default_rng(4), 8, 6)
+    nodes = [
+        helper.make_node("Concat", ["a", "b"], ["x"], axis=1),
+        helper.make_node("Unsqueeze", ["x", "zero"], ["X"]),
+        helper.make_node("GRU", ["X", "W", "R", "B", "", "h"], ["Y", "h_out"], hidden_size=6),
+        helper.make_node("Add", ["Y", "Y"], ["Z"]),
+    ]
+    inputs = {"a": [1, 5], "b": [1, 3], "h": [1, 1, 6]}
+    source = onnx_model(nodes, inputs, ["Y", "Z", "h_out"], {**weights, "zero": np.array([0])})
+    return streamgru.Model(compile_onnx(source).image)
+
+
+def test_several_inputs_and_outputs_go_by_name(several):
+    """However a frame is spelt, and each result is the caller's own."""
+    r = np.random.default_rng(8)
+    frames = [{"a": r.standard_normal((1, 5), np.float32), "b": r.standard_normal((1, 3), np.float32)} for _ in "1234"]
+    exact, squeezed = several.stream(), several.stream()
+    first = [exact.step(frame) for frame in frames]
+    for frame, want in zip(frames, first, strict=True):
+        got = squeezed.step(MappingProxyType({name: frame[name][0] for name in ("b", "a")}))
+        assert got.keys() == want.keys() == {"Y", "Z"}
+        assert all(np.array_equal(got[n], want[n]) for n in want)
+        assert np.array_equal(want["Z"], 2 * want["Y"])
+    assert exact.save() == squeezed.save()
+
+
+@pytest.mark.parametrize(
+    "frame, message",
+    [
+        ({"a": np.zeros((1, 10), np.float32)[:, ::2], "b": np.zeros((1, 3), np.float32)}, "C-contiguous"),
+        ({"a": np.zeros((1, 5), np.float32), "b": np.zeros((1, 3))}, "'b': expected float32"),
+        ({"a": np.zeros((1, 5), np.float32), "c": np.zeros((1, 3), np.float32)}, r"\['a', 'b'\]"),
+        ({"a": np.zeros((1, 5), np.float32)}, r"\['a', 'b'\]"),
+        (np.zeros((1, 5), np.float32), "2 inputs"),
+    ],
+)
+def test_frames_of_several_inputs_that_do_not_fit_are_refused(several, frame, message):
+    stream = several.stream()
+    stream.step({"a": np.ones((1, 5), np.float32), "b": np.ones((1, 3), np.float32)})
+    before = stream.save()
+    with pytest.raises(streamgru.ShapeError, match=message):
+        stream.step(frame)
+    assert stream.save() == before

@@ -273,7 +273,7 @@ static void try_affine_i8(const sgru_kernels *k)
     int64_t sum = 0;
     for (size_t i = 0; i < K; i++) most = fmaxf(most, fabsf(x[c * ld_x + i]));
     memcpy(&s, q + c * sgru_q_step(K), 4);
-    for (size_t i = 0; i < K && most >= 0x1p-96f && most < INFINITY; i++)
+    for (size_t i = 0; i < K && s > 0.0f; i++)
         sum += (int64_t)nearbyintf(x[c * ld_x + i] * (127 / most)) * weights[m * K + i];
     float want = fmaf((float)sum, scales[m] * s, init ? init[(each ? c * ld_y : 0) + m] : 0.0f);
     compare(1, &want, WANT + c * ld_y + m);

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Lines and branches of c_src that the C tests reach, by gcov, and the lines that they miss. The machine's best instruction sets run
-# too, so a kernel's template counts once for all of them.
+# Lines and branches of c_src that the C tests reach, by gcov, and the lines that they miss. A line of a kernel's template counts
+# once for all instruction sets; its branches count in each.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=$PWD/build/coverage
@@ -18,7 +18,8 @@ for program in "${programs[@]}"; do
     (cd "$out" && ./$program >"$name.log" 2>&1) || { cat "$out/$name.log"; exit 1; }
 done
 cd "$out"
-gcov -b -c -o . c_src_*.gcda kernels_*.gcda ops_*.gcda >gcov.log 2>&1
+ln -sfn ../../c_src c_src # as the compiler saw it
+gcov -b -c -o . c_src_*.gcda kernels_*.gcda ops_*.gcda >gcov.log 2>gcov.errors
 printf '%-28s %-24s %s\n' "file below c_src" "lines reached" "branches taken"
 awk -F "[:']" '/^File/ { file = ""; branches = ""; if ($2 ~ /^c_src/) file = substr($2, 7) }
     /^Lines executed/ { lines = $2 }

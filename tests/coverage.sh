@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Lines and branches of c_src that the C tests reach, by gcov, and the lines that they miss. The machine's best instruction sets run
-# too, so a kernel's template counts once for all of them.
+# Lines and branches of c_src that the C tests reach, by gcov, and the lines that they miss. A line of a kernel's template counts
+# once for all instruction sets; its branches count in each.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 out=$PWD/build/coverage
@@ -17,12 +17,16 @@ for program in "${programs[@]}"; do
     # shellcheck disable=SC2086 # the words are the arguments
     (cd "$out" && ./$program >"$name.log" 2>&1) || { cat "$out/$name.log"; exit 1; }
 done
-(cd "$out" && gcov -b -c -o . ./*_*.gcda >gcov.log 2>&1 || true)
-awk '/^File .*c_src/ { file = $2; gsub(/\x27/, "", file); sub(/.*c_src\//, "", file); seen = 1; next }
-    /^File/ { seen = 0 }
-    seen && /^Lines executed/ { sub(/.*:/, "", $2); lines = $2 " of " $4 }
-    seen && /^Branches executed/ { next }
-    seen && /^Taken at least once/ { split($0, part, /[: ]+/); printf "%-28s lines %-18s branches %s of %s\n", file, lines, part[5], part[7]; seen = 0 }
-    seen && /^No branches/ { printf "%-28s lines %-18s\n", file, lines; seen = 0 }' "$out/gcov.log" | sort -u
+cd "$out"
+ln -sfn ../../c_src c_src # as the compiler saw it
+gcov -b -c -o . c_src_*.gcda kernels_*.gcda ops_*.gcda >gcov.log 2>gcov.errors
+printf '%-28s %-24s %s\n' "file below c_src" "lines reached" "branches taken"
+awk -F "[:']" '/^File/ { file = ""; branches = ""; if ($2 ~ /^c_src/) file = substr($2, 7) }
+    /^Lines executed/ { lines = $2 }
+    /^Taken at least once/ { branches = $2 }
+    /^Creating/ && file != "" { printf "%-28s %-24s %s\n", file, lines, branches; file = "" }' gcov.log
 echo "== lines never reached"
-grep -H '#####:' "$out"/*.gcov | grep -E '/(model|stream|cpu|[a-z_0-9]+)\.[ch]\.gcov' | grep -v '/usr/' | sed -E 's/.*\/([a-z_0-9]+\.[ch])\.gcov: *#####: */\1:/' | grep -vE '^(trial|image|random|math|emm|avx|imm)' | sort -u | head -n 60
+for file in *.gcov; do
+    grep -q 'Source:c_src' "$file" && awk -F: -v name="${file%.gcov}" '$1 ~ /#####/ { print name ":" $2 + 0 ":" $3 }' "$file"
+done
+exit 0

@@ -46,6 +46,8 @@ format: $(VENV)/.tools ## rewrite Python and C in the project's format
 bench: $(VENV)/.built ## time the C step against its limit, and a step from Python beside onnxruntime and torch
 	tests/cc.sh benchmarks/step_limit.c build/bench/step_limit cc -O3
 	build/bench/step_limit
+	tests/cc.sh benchmarks/weight_formats.c build/bench/weight_formats cc -O3
+	build/bench/weight_formats
 	$(BIN)/python benchmarks/sizes.py --json build/bench/sizes.json
 
 asan: ## run the C core's tests under the address and undefined-behaviour sanitizers

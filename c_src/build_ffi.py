@@ -7,38 +7,45 @@ from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
 SOURCES = [
-    *("model.c", "stream.c", "cpu.c"),
+    *("model.c", "stream.c", "pool.c", "cpu.c", "threads/threads.c"),
     *(f"kernels/{name}.c" for name in ("ref", "rare", "avx2", "avx512", "neon")),
-    *(f"ops/{name}.c" for name in ("table", "move", "index", "elementwise", "dense", "reduce", "order")),
+    *(f"ops/{name}.c" for name in ("table", "move", "index", "elementwise", "matrix", "dense", "reduce", "order")),
     *(f"ops/{name}.c" for name in ("recurrent", "gru", "lstm", "rnn", "plane", "conv", "pool")),
 ]
 HEADERS = [
-    *("streamgru.h", "internal.h", "ops/ops.h", "ops/recurrent.h", "ops/plane.h"),
-    *(f"kernels/{name}.h" for name in ("kernels", "vmath", "products", "taps", "elementwise", "reduce")),
+    *("streamgru.h", "threads/threads.h", "internal.h", "ops/ops.h", "ops/matrix.h", "ops/recurrent.h", "ops/plane.h"),
+    *(f"kernels/{name}.h" for name in ("kernels", "vmath", "products", "taps", "integer", "elementwise", "reduce")),
 ]
 FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-g0"]
 
-# What stream.py calls for a frame. cffi's wrappers let go of the interpreter lock around every call, which costs more than a
-# small step does, and where another thread takes the lock meanwhile it keeps it for milliseconds: the wrappers of functions
-# whose names end in _locked keep it.
+# What stream.py calls for a frame. cffi's wrappers let go of the interpreter lock around every call, which costs more
+# than a small step does, and where another thread takes the lock meanwhile it keeps it for milliseconds: the
+# wrappers of functions whose names end in _locked keep it.
 DECLARATIONS = """
+typedef struct sgru_call { sgru_stream *stream; void *y; } sgru_call;
 int sgru_step_inplace_locked(sgru_stream *stream);
-int sgru_step_to(sgru_stream *stream, uintptr_t y);
-int sgru_step_to_locked(sgru_stream *stream, uintptr_t y);
+int sgru_step_call(sgru_call *call);
+int sgru_step_call_locked(sgru_call *call);
 """
 PREAMBLE = """
 #include "streamgru.h"
+#include "threads/threads.h"
 
-/* One frame from the input's own memory, its only output to the address y. */
-static int sgru_step_to(sgru_stream *stream, uintptr_t y)
+typedef struct sgru_call {
+    sgru_stream *stream;
+    void *y;
+} sgru_call;
+
+/* One frame from where the only input lies, the only output to y. One argument, since cffi makes a tuple of two. */
+static int sgru_step_call(sgru_call *call)
 {
-    if (!stream) return SGRU_E_ARGUMENT;
-    const void *in[] = {sgru_input(stream, 0)};
-    void *out[] = {(void *)y};
-    return sgru_step(stream, in, out);
+    if (!call->stream) return SGRU_E_ARGUMENT;
+    const void *in[] = {sgru_input(call->stream, 0)};
+    void *out[] = {call->y};
+    return sgru_step(call->stream, in, out);
 }
 
-static int sgru_step_to_locked(sgru_stream *stream, uintptr_t y) { return sgru_step_to(stream, y); }
+static int sgru_step_call_locked(sgru_call *call) { return sgru_step_call(call); }
 
 static int sgru_step_inplace_locked(sgru_stream *stream) { return sgru_step_inplace(stream); }
 
@@ -60,7 +67,8 @@ def declarations(header: str) -> str:
 
 
 ffi = FFI()
-ffi.cdef(declarations((HERE / "streamgru.h").read_text(encoding="utf-8")))
+for header in ("streamgru.h", "threads/threads.h"):
+    ffi.cdef(declarations((HERE / header).read_text(encoding="utf-8")))
 ffi.cdef(DECLARATIONS)
 ffi.set_source(
     "streamgru._kernel",

@@ -16,13 +16,13 @@ static uint64_t enabled_registers(void)
 
 static int has_bits(uint64_t word, uint64_t bits) { return (word & bits) == bits; }
 
-/* AVX2 with FMA, the registers saved by the operating system. */
+/* AVX2 with FMA and F16C, the registers saved by the operating system. */
 static int has_avx2(void)
 {
     uint32_t a, b, c, d;
     if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
-    if (!has_bits(c, 1u << 12 | 1u << 27 | 1u << 28)) return 0; /* FMA, OSXSAVE, AVX */
-    if (!has_bits(enabled_registers(), 0x6)) return 0;          /* XMM, YMM */
+    if (!has_bits(c, 1u << 12 | 1u << 27 | 1u << 28 | 1u << 29)) return 0; /* FMA, OSXSAVE, AVX, F16C */
+    if (!has_bits(enabled_registers(), 0x6)) return 0;                     /* XMM, YMM */
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && has_bits(b, 1u << 5);
 }
 
@@ -33,19 +33,45 @@ static int has_avx512(void)
     return __get_cpuid_count(7, 0, &a, &b, &c, &d) && has_bits(b, 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31);
 }
 
+/* The integer products that came later; their tables have the names of those without. */
+static int has_avx512_vnni(void)
+{
+    uint32_t a, b, c, d;
+    return has_avx512() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && has_bits(c, 1u << 11);
+}
+
+static int has_avx2_vnni(void)
+{
+    uint32_t a, b, c, d;
+    return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && has_bits(a, 1u << 4);
+}
+
 static const struct {
     const sgru_kernels *kernels;
     int (*supported)(void);
 } tables[] = {
+    {&sgru_kernels_avx512_vnni, has_avx512_vnni},
     {&sgru_kernels_avx512, has_avx512},
+    {&sgru_kernels_avx2_vnni, has_avx2_vnni},
     {&sgru_kernels_avx2, has_avx2},
 };
 #elif defined(__aarch64__) && !defined(SGRU_NO_SIMD)
 static int always(void) { return 1; }
+
+#if defined(__ARM_FEATURE_DOTPROD)
+static int has_dot(void) { return 1; }
+#elif defined(__linux__)
+extern unsigned long getauxval(unsigned long) __attribute__((weak));      /* of the C library, where there is one */
+static int has_dot(void) { return getauxval && getauxval(16) >> 20 & 1; } /* AT_HWCAP, HWCAP_ASIMDDP */
+#else
+static int has_dot(void) { return 0; }
+#endif
+
 static const struct {
     const sgru_kernels *kernels;
     int (*supported)(void);
 } tables[] = {
+    {&sgru_kernels_neon_dot, has_dot},
     {&sgru_kernels_neon, always},
 };
 #else
@@ -78,16 +104,19 @@ const sgru_kernels *sgru_kernels_chosen(void)
 
 const char *sgru_isa(void) { return sgru_kernels_chosen()->name; }
 
-const char *sgru_available_isa(unsigned i)
-{
-    const sgru_kernels *k = sgru_kernels_available(i);
-    return k ? k->name : NULL;
-}
-
 static int same_name(const char *a, const char *b)
 {
     while (*a && *a == *b) a++, b++;
     return *a == *b;
+}
+
+/* Each name once. */
+const char *sgru_available_isa(unsigned i)
+{
+    const sgru_kernels *k, *last = NULL;
+    for (unsigned j = 0; (k = sgru_kernels_available(j)); last = k, j++)
+        if ((!last || !same_name(k->name, last->name)) && i-- == 0) return k->name;
+    return NULL;
 }
 
 int sgru_set_isa(const char *name)

@@ -56,16 +56,29 @@ typedef struct sgru_op {
     uint32_t n_in, n_out, n_params, code;
 } sgru_op;
 
-/* A stream's memory: this struct, then the arenas, the state, its backup and the scratch, each on 64 bytes. */
+/* An input, an output or a state as every call meets it. */
+typedef struct sgru_port {
+    unsigned char *at; /* in frame 0 */
+    size_t step;       /* bytes to the next frame's */
+    size_t bytes;
+    size_t floats; /* elements to look at; 0 where they are no floats */
+} sgru_port;
+
+/* A stream's memory: this struct, the ports (inputs, outputs, states), then the arenas, the state, its backup and the scratch,
+ * each on 64 bytes. The frames of a block follow each other in time and have one state; the frames of a pool are lanes, streams
+ * side by side, and have a state each. */
 struct sgru_stream {
     const sgru_model *model;
     const sgru_kernels *k;
+    sgru_workers *workers; /* or NULL */
+    const sgru_port *inputs, *outputs, *states;
     unsigned char *arena; /* [block][arena_size] */
     unsigned char *state;
     unsigned char *backup; /* the state as it was when the call began */
     unsigned char *scratch;
     size_t block;
-    size_t turn; /* calls so far: operators may walk their weights forwards and backwards in turn */
+    size_t lane_step; /* bytes from a lane's state to the next; 0: the frames are a block */
+    size_t turn;      /* calls so far: operators may walk their weights forwards and backwards in turn */
     unsigned flags;
 };
 
@@ -117,11 +130,18 @@ static inline size_t dtype_size(uint32_t dtype)
     return dtype < sizeof bytes ? bytes[dtype] : 0;
 }
 
+/* Elements of packed rows; those of 8 bits count their sums and scales as bytes too. */
+static inline uint64_t packed_elements(const sgru_tensor_rec *t)
+{
+    return t->dtype == SGRU_I8 ? sgru_packed_bytes_i8(t->dims[0], t->dims[1])
+                               : sgru_packed_count(t->dims[0], t->dims[1]);
+}
+
 /* Elements that a tensor stores; model.c has checked that they number at most SGRU_MAX_ELEMENTS. */
 static inline size_t count_of(const sgru_tensor_rec *t)
 {
     size_t n = 1;
-    if (t->layout == LAYOUT_PACKED) return (size_t)sgru_packed_count(t->dims[0], t->dims[1]);
+    if (t->layout == LAYOUT_PACKED) return (size_t)packed_elements(t);
     for (uint32_t i = 0; i < t->rank; i++) n *= t->dims[i];
     return n;
 }
@@ -175,14 +195,16 @@ static inline int is_optional_weight(const sgru_model *m, uint32_t id, uint64_t 
     return id == SGRU_NONE || (is_vector(m, id, SGRU_F32, count) && tensor_of(m, id)->kind == KIND_CONST);
 }
 
-/* The operand is a constant [rows, columns] matrix of packed rows. */
+/* The operand is a constant [rows, columns] matrix of packed rows, in any of their formats. */
 static inline int is_packed(const sgru_model *m, uint32_t id, uint64_t rows, uint64_t columns)
 {
     if (id == SGRU_NONE) return 0;
     const sgru_tensor_rec *t = tensor_of(m, id);
-    return t->kind == KIND_CONST && t->layout == LAYOUT_PACKED && t->dtype == SGRU_F32 && t->rank == 2 &&
-           t->dims[0] == rows && t->dims[1] == columns;
+    return t->kind == KIND_CONST && t->layout == LAYOUT_PACKED && t->dims[0] == rows && t->dims[1] == columns;
 }
+
+/* Whether a matrix of 8 bits is what its kernels rely on: weights, sums and scales (ops/matrix.c). */
+int sgru_integers_are_sound(const sgru_tensor_rec *t, const void *data);
 
 /* A strided walk of `dims` from `offset` stays inside `count` elements. */
 int sgru_walk_fits(uint64_t count, int64_t offset, uint32_t rank, const uint32_t *dims, const uint32_t *strides);
@@ -192,11 +214,16 @@ uint64_t sgru_product(uint32_t rank, const uint32_t *dims);
 
 /* ---- operands at run time ---- */
 
-/* Elements between one frame of a tensor and the next. */
+/* Bytes, and elements, between one frame of a tensor and the next. */
+static inline size_t frame_step(const sgru_stream *s, const sgru_tensor_rec *t)
+{
+    return t->kind == KIND_ARENA ? s->model->arena_size : t->kind == KIND_STATE ? s->lane_step : 0;
+}
+
 static inline size_t frame_stride(const sgru_stream *s, uint32_t id)
 {
     const sgru_tensor_rec *t = tensor_of(s->model, id);
-    return t->kind == KIND_ARENA ? s->model->arena_size / dtype_size(t->dtype) : 0;
+    return frame_step(s, t) / dtype_size(t->dtype);
 }
 
 static inline void *operand(const sgru_stream *s, uint32_t id, size_t frame)
@@ -205,9 +232,29 @@ static inline void *operand(const sgru_stream *s, uint32_t id, size_t frame)
     const sgru_tensor_rec *t = tensor_of(s->model, id);
     switch (t->kind) {
     case KIND_ARENA: return s->arena + frame * s->model->arena_size + t->offset;
-    case KIND_STATE: return s->state + t->offset;
+    case KIND_STATE: return s->state + frame * s->lane_step + t->offset;
     default: return (unsigned char *)s->model->image + header_of(s->model)->data + t->offset;
     }
 }
+
+/* ---- what stream.c does for pool.c ---- */
+
+/* A stream of `frames` arenas and `states` states whose scratch memory is so many times that of one frame: its bytes, 0 where they
+ * cannot be addressed, and its layout in memory. lane_step as above. */
+size_t sgru_engine_size(const sgru_model *m, size_t frames, size_t states, size_t scratches);
+sgru_stream *sgru_engine_init(void *memory, const sgru_model *m, size_t frames, size_t states, size_t lane_step,
+                              unsigned flags);
+
+/* The parts of a call: frame number `at` of the caller's arrays (NULL: where it lies) into an arena; all operators; the states after
+ * them; the outputs of an arena to the caller's. SGRU_OK, _E_NONFINITE, _E_INDEX. */
+int sgru_take_frame(const sgru_stream *s, size_t frame, const void *const *inputs, size_t at);
+int sgru_run_ops(const sgru_stream *s, size_t first, size_t frames);
+int sgru_settle(const sgru_stream *s, unsigned char *state);
+void sgru_give_frame(const sgru_stream *s, size_t frame, void *const *outputs, size_t at);
+
+/* One whole state: to its reset value; into a blob; out of a blob into `to`, checked (what was there is lost on an error). */
+void sgru_reset_state(const sgru_model *m, unsigned char *state);
+int sgru_save_state(const sgru_model *m, const unsigned char *state, void *blob, size_t size);
+int sgru_load_state(const sgru_stream *s, unsigned char *to, const void *blob, size_t size);
 
 #endif

@@ -63,13 +63,14 @@ static int check_header(const sgru_header *h, size_t size)
     return strings[0] == 0 && strings[h->strings_size - 1] == 0 ? SGRU_OK : SGRU_E_FORMAT;
 }
 
+static int is_weight_dtype(uint32_t dtype) { return dtype == SGRU_F32 || dtype == SGRU_F16 || dtype == SGRU_I8; }
+
 static int check_tensor(sgru_model *m, const sgru_tensor_rec *t)
 {
     const sgru_header *h = header_of(m);
     if (!dtype_size(t->dtype) || t->kind > KIND_STATE || t->rank > SGRU_MAX_RANK || t->layout > LAYOUT_PACKED) return 0;
-    if (t->layout == LAYOUT_PACKED && (t->rank != 2 || t->kind != KIND_CONST)) return 0;
-    uint64_t count =
-        t->layout == LAYOUT_PACKED ? sgru_packed_count(t->dims[0], t->dims[1]) : sgru_product(t->rank, t->dims);
+    if (t->layout == LAYOUT_PACKED && (t->rank != 2 || t->kind != KIND_CONST || !is_weight_dtype(t->dtype))) return 0;
+    uint64_t count = t->layout == LAYOUT_PACKED ? packed_elements(t) : sgru_product(t->rank, t->dims);
     if (t->name >= h->strings_size || !sgru_product(t->rank, t->dims) || count > SGRU_MAX_ELEMENTS) return 0;
     if (t->offset > MAX_AREA || t->offset % dtype_size(t->dtype) != 0) return 0;
     uint64_t end = t->offset + count * dtype_size(t->dtype); /* where size_t has 32 bits, bytes_of() relies on this */
@@ -77,6 +78,19 @@ static int check_tensor(sgru_model *m, const sgru_tensor_rec *t)
     size_t *area = t->kind == KIND_ARENA ? &m->arena_size : &m->state_size;
     if (end > MAX_AREA || end > SIZE_MAX / 4) return 0;
     if (*area < round_up((size_t)end, 64)) *area = round_up((size_t)end, 64);
+    return 1;
+}
+
+/* Matrices of 8 bits are read as a whole, so they lie in the order of their records and apart: all of it is one pass over the data. */
+static int check_integers(const sgru_model *m)
+{
+    uint64_t end = 0;
+    for (uint32_t i = 0; i < m->n_tensors; i++) {
+        const sgru_tensor_rec *t = tensor_of(m, i);
+        if (t->layout != LAYOUT_PACKED || t->dtype != SGRU_I8) continue;
+        if (t->offset < end || !sgru_integers_are_sound(t, m->image + header_of(m)->data + t->offset)) return 0;
+        end = t->offset + bytes_of(t);
+    }
     return 1;
 }
 
@@ -211,6 +225,7 @@ static int check_contents(sgru_model *m)
     const sgru_header *h = header_of(m);
     for (uint32_t i = 0; i < m->n_tensors; i++)
         if (!check_tensor(m, tensor_of(m, i))) return SGRU_E_FORMAT;
+    if (!check_integers(m)) return SGRU_E_FORMAT;
     for (uint32_t i = 0; i < m->n_tensors; i++)
         if (!check_reset(m, tensor_of(m, i))) return SGRU_E_FORMAT;
     uint64_t listed = (uint64_t)h->n_inputs + h->n_outputs + h->n_states;
@@ -277,6 +292,7 @@ const char *sgru_strerror(int status)
         "an index in the data is out of range; the state is as it was",
         "a saved state of another model, truncated or altered; the state is as it was",
         "this machine does not have that instruction set",
+        "no open slot of this pool, or one that stands twice in a step; no slot has moved",
     };
     return status >= 0 && (size_t)status < sizeof texts / sizeof *texts ? texts[status] : "unknown status";
 }

@@ -2,101 +2,109 @@
  * no system call. After an error the state is what it was: every call begins by keeping a copy. */
 #include "internal.h"
 
-typedef struct sgru_io {
-    const uint32_t *inputs, *outputs, *states;
-} sgru_io;
-
-static sgru_io io_of(const sgru_model *m)
+static size_t ports_size(const sgru_model *m)
 {
-    const sgru_header *h = header_of(m);
-    const uint32_t *ids = words_of(m) + h->lists;
-    sgru_io io = {ids, ids + h->n_inputs, ids + h->n_inputs + h->n_outputs};
-    return io;
+    return round_up(((size_t)m->n_inputs + m->n_outputs + m->n_states) * sizeof(sgru_port), 64);
 }
 
-size_t sgru_stream_size(const sgru_model *m, size_t block)
+/* ---- memory ---- */
+
+size_t sgru_engine_size(const sgru_model *m, size_t frames, size_t states, size_t scratches)
 {
-    if (!m || block == 0) return 0;
-    size_t scratch = block > 1 ? m->block_scratch_size : m->scratch_size;
-    size_t rest = round_up(sizeof(sgru_stream), 64) + 2 * m->state_size + scratch; /* below SIZE_MAX, by model.c */
-    if (rest > SIZE_MAX / 2) return 0;
-    if (m->arena_size && block > (SIZE_MAX / 2 - rest) / m->arena_size) return 0;
-    return rest + block * m->arena_size;
+    const size_t most = SIZE_MAX / 8, fixed = round_up(sizeof(sgru_stream), 64) + ports_size(m);
+    const size_t scratch = frames > 1 ? m->block_scratch_size : m->scratch_size;
+    if (m->arena_size && frames > most / m->arena_size) return 0;
+    if (m->state_size && states > most / m->state_size) return 0;
+    if (scratch && scratches > most / scratch) return 0;
+    size_t size = fixed + frames * m->arena_size + states * m->state_size; /* below 3/8 of SIZE_MAX */
+    return size > most ? 0 : size + scratches * scratch;
 }
+
+static const sgru_port *lay_ports(const sgru_stream *s, sgru_port *p, const uint32_t *ids, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        const sgru_tensor_rec *t = tensor_of(s->model, ids[i]);
+        p[i] = (sgru_port){operand(s, ids[i], 0), frame_step(s, t), bytes_of(t), 0};
+        if (t->dtype == SGRU_F32) p[i].floats = count_of(t);
+    }
+    return p;
+}
+
+sgru_stream *sgru_engine_init(void *memory, const sgru_model *m, size_t frames, size_t states, size_t lane_step,
+                              unsigned flags)
+{
+    sgru_stream *s = memory;
+    sgru_port *ports = (sgru_port *)((unsigned char *)memory + round_up(sizeof *s, 64));
+    const uint32_t *ids = words_of(m) + header_of(m)->lists;
+    *s = (sgru_stream){.model = m, .k = sgru_kernels_chosen(), .block = frames, .lane_step = lane_step, .flags = flags};
+    s->arena = (unsigned char *)ports + ports_size(m);
+    s->state = s->arena + frames * m->arena_size;
+    s->backup = s->state + m->state_size;
+    s->scratch = s->state + states * m->state_size;
+    memset(s->arena, 0, frames * m->arena_size);
+    s->inputs = lay_ports(s, ports, ids, m->n_inputs);
+    s->outputs = lay_ports(s, ports + m->n_inputs, ids + m->n_inputs, m->n_outputs);
+    s->states = lay_ports(s, ports + m->n_inputs + m->n_outputs, ids + m->n_inputs + m->n_outputs, m->n_states);
+    return s;
+}
+
+size_t sgru_stream_size(const sgru_model *m, size_t block) { return m && block ? sgru_engine_size(m, block, 2, 1) : 0; }
 
 sgru_stream *sgru_stream_init(void *memory, size_t size, const sgru_model *m, size_t block, unsigned flags)
 {
     size_t need = sgru_stream_size(m, block);
     if (!memory || (uintptr_t)memory % 64 != 0 || need == 0 || size < need) return NULL;
-    sgru_stream *s = memory;
-    unsigned char *p = (unsigned char *)memory + round_up(sizeof *s, 64);
-    s->model = m;
-    s->k = sgru_kernels_chosen();
-    s->block = block;
-    s->flags = flags;
-    s->turn = 0;
-    s->arena = p;
-    s->state = s->arena + block * m->arena_size;
-    s->backup = s->state + m->state_size;
-    s->scratch = s->backup + m->state_size;
-    memset(s->arena, 0, block * m->arena_size);
+    sgru_stream *s = sgru_engine_init(memory, m, block, 2, 0, flags);
     sgru_reset(s);
     return s;
 }
 
-void sgru_reset(sgru_stream *s)
-{
-    const uint32_t *ids = io_of(s->model).states;
-    if (s->model->state_size) memset(s->state, 0, s->model->state_size);
-    for (uint32_t i = 0; i < s->model->n_states; i++) {
-        const sgru_tensor_rec *t = tensor_of(s->model, ids[i]);
-        if (t->reset != SGRU_NONE) memcpy(s->state + t->offset, operand(s, t->reset, 0), bytes_of(t));
-    }
-}
-
 /* ---- frames in and out ---- */
 
-/* Input i of a frame, from the caller's array or, where that is NULL, as it lies in the arena. */
-static int take_input(sgru_stream *s, uint32_t id, size_t frame, const void *from)
+int sgru_take_frame(const sgru_stream *s, size_t frame, const void *const *inputs, size_t at)
 {
-    const sgru_tensor_rec *t = tensor_of(s->model, id);
-    void *to = operand(s, id, frame);
-    if (!from) from = to;
-    if (t->dtype != SGRU_F32) {
-        if (from != to) memcpy(to, from, bytes_of(t));
-        return SGRU_OK;
+    for (uint32_t i = 0; i < s->model->n_inputs; i++) {
+        const sgru_port *p = s->inputs + i;
+        unsigned char *to = p->at + frame * p->step;
+        const void *from = inputs ? (const unsigned char *)inputs[i] + at * p->bytes : to;
+        if (!p->floats) {
+            if (from != to) memcpy(to, from, p->bytes);
+            continue;
+        }
+        if (!(s->flags & SGRU_PASS_NONFINITE) && !s->k->finite(p->floats, from)) return SGRU_E_NONFINITE;
+        s->k->tidy(p->floats, from, (float *)to);
     }
-    if (!(s->flags & SGRU_PASS_NONFINITE) && !s->k->finite(count_of(t), from)) return SGRU_E_NONFINITE;
-    s->k->tidy(count_of(t), from, to);
     return SGRU_OK;
 }
 
 /* A NaN's sign and payload are the machine's own: outputs are tidied on the way out. */
-static void give_output(sgru_stream *s, uint32_t id, size_t frame, void *to)
+void sgru_give_frame(const sgru_stream *s, size_t frame, void *const *outputs, size_t at)
 {
-    const sgru_tensor_rec *t = tensor_of(s->model, id);
-    const void *from = operand(s, id, frame);
-    if (t->dtype == SGRU_F32) s->k->tidy(count_of(t), from, to);
-    else if (to != from) memcpy(to, from, bytes_of(t));
+    for (uint32_t i = 0; i < s->model->n_outputs; i++) {
+        const sgru_port *p = s->outputs + i;
+        unsigned char *from = p->at + frame * p->step;
+        unsigned char *to = outputs ? (unsigned char *)outputs[i] + at * p->bytes : from;
+        if (p->floats) s->k->tidy(p->floats, (float *)from, (float *)to);
+        else if (to != from) memcpy(to, from, p->bytes);
+    }
 }
 
 /* The states after a frame or a block: finite, or, where that is let through, with tidy NaNs. */
-static int settle_states(sgru_stream *s)
+int sgru_settle(const sgru_stream *s, unsigned char *state)
 {
-    const uint32_t *ids = io_of(s->model).states;
     for (uint32_t i = 0; i < s->model->n_states; i++) {
-        const sgru_tensor_rec *t = tensor_of(s->model, ids[i]);
-        float *h = operand(s, ids[i], 0);
-        if (t->dtype != SGRU_F32) continue;
-        if (s->flags & SGRU_PASS_NONFINITE) s->k->tidy(count_of(t), h, h);
-        else if (!s->k->finite(count_of(t), h)) return SGRU_E_NONFINITE;
+        const sgru_port *p = s->states + i;
+        float *h = (float *)(state + (p->at - s->state));
+        if (!p->floats) continue;
+        if (s->flags & SGRU_PASS_NONFINITE) s->k->tidy(p->floats, h, h);
+        else if (!s->k->finite(p->floats, h)) return SGRU_E_NONFINITE;
     }
     return SGRU_OK;
 }
 
 /* ---- the program ---- */
 
-static int run_ops(sgru_stream *s, size_t first, size_t frames)
+int sgru_run_ops(const sgru_stream *s, size_t first, size_t frames)
 {
     for (uint32_t i = 0; i < s->model->n_ops; i++) {
         sgru_op op = op_of(s->model, i);
@@ -107,40 +115,27 @@ static int run_ops(sgru_stream *s, size_t first, size_t frames)
 }
 
 /* All operators over the `frames` frames that lie in the arenas. */
-static int run_block(sgru_stream *s, size_t frames)
+static int run_block(const sgru_stream *s, size_t frames)
 {
     if (!s->model->frame_by_frame) {
-        int status = run_ops(s, 0, frames);
-        return status ? status : settle_states(s);
+        int status = sgru_run_ops(s, 0, frames);
+        return status ? status : sgru_settle(s, s->state);
     }
     for (size_t f = 0; f < frames; f++) {
-        int status = run_ops(s, f, 1);
-        if (status || (status = settle_states(s))) return status;
+        int status = sgru_run_ops(s, f, 1);
+        if (status || (status = sgru_settle(s, s->state))) return status;
     }
     return SGRU_OK;
 }
 
-static const void *frame_in(const sgru_stream *s, const void *const *arrays, uint32_t i, size_t frame)
-{
-    if (!arrays) return NULL;
-    return (const unsigned char *)arrays[i] + frame * bytes_of(tensor_of(s->model, io_of(s->model).inputs[i]));
-}
-
 /* Frames `at` .. `at + frames` of the caller's arrays (NULL: in place), at most a block. */
-static int pass(sgru_stream *s, size_t at, size_t frames, const void *const *inputs, void *const *outputs)
+static int pass(const sgru_stream *s, size_t at, size_t frames, const void *const *inputs, void *const *outputs)
 {
-    sgru_io io = io_of(s->model);
     int status;
     for (size_t f = 0; f < frames; f++)
-        for (uint32_t i = 0; i < s->model->n_inputs; i++)
-            if ((status = take_input(s, io.inputs[i], f, frame_in(s, inputs, i, at + f)))) return status;
+        if ((status = sgru_take_frame(s, f, inputs, at + f))) return status;
     if ((status = run_block(s, frames))) return status;
-    for (size_t f = 0; f < frames; f++)
-        for (uint32_t i = 0; i < s->model->n_outputs; i++) {
-            unsigned char *to = operand(s, io.outputs[i], f);
-            if (outputs) to = (unsigned char *)outputs[i] + (at + f) * bytes_of(tensor_of(s->model, io.outputs[i]));
-            give_output(s, io.outputs[i], f, to);
-        }
+    for (size_t f = 0; f < frames; f++) sgru_give_frame(s, f, outputs, at + f);
     return SGRU_OK;
 }
 
@@ -170,19 +165,28 @@ int sgru_step(sgru_stream *s, const void *const *inputs, void *const *outputs)
 
 int sgru_step_inplace(sgru_stream *s) { return s ? run(s, 1, NULL, NULL) : SGRU_E_ARGUMENT; }
 
-void *sgru_input(sgru_stream *s, uint32_t i)
-{
-    return i < s->model->n_inputs ? operand(s, io_of(s->model).inputs[i], 0) : NULL;
-}
+void *sgru_input(sgru_stream *s, uint32_t i) { return i < s->model->n_inputs ? s->inputs[i].at : NULL; }
 
-void *sgru_output(sgru_stream *s, uint32_t i)
-{
-    return i < s->model->n_outputs ? operand(s, io_of(s->model).outputs[i], 0) : NULL;
-}
+void *sgru_output(sgru_stream *s, uint32_t i) { return i < s->model->n_outputs ? s->outputs[i].at : NULL; }
+
+void sgru_stream_use(sgru_stream *s, sgru_workers *workers) { s->workers = workers; }
 
 const char *sgru_stream_isa(const sgru_stream *s) { return s->k->name; }
 
-/* ---- saved states ---- */
+/* ---- the state ---- */
+
+void sgru_reset_state(const sgru_model *m, unsigned char *state)
+{
+    const uint32_t *ids = words_of(m) + header_of(m)->lists + m->n_inputs + m->n_outputs;
+    if (m->state_size) memset(state, 0, m->state_size);
+    for (uint32_t i = 0; i < m->n_states; i++) {
+        const sgru_tensor_rec *t = tensor_of(m, ids[i]);
+        if (t->reset == SGRU_NONE) continue;
+        memcpy(state + t->offset, m->image + header_of(m)->data + tensor_of(m, t->reset)->offset, bytes_of(t));
+    }
+}
+
+void sgru_reset(sgru_stream *s) { sgru_reset_state(s->model, s->state); }
 
 typedef struct sgru_blob {
     unsigned char magic[8];
@@ -203,27 +207,37 @@ static sgru_blob blob_of(const sgru_model *m, const void *state)
 
 size_t sgru_save_size(const sgru_model *m) { return sizeof(sgru_blob) + m->state_size; }
 
+int sgru_save_state(const sgru_model *m, const unsigned char *state, void *blob, size_t size)
+{
+    if (!blob || size < sgru_save_size(m)) return SGRU_E_ARGUMENT;
+    sgru_blob b = blob_of(m, state);
+    memcpy(blob, &b, sizeof b);
+    memcpy((unsigned char *)blob + sizeof b, state, m->state_size);
+    return SGRU_OK;
+}
+
+int sgru_load_state(const sgru_stream *s, unsigned char *to, const void *blob, size_t size)
+{
+    if (!blob || size != sgru_save_size(s->model)) return SGRU_E_STATE;
+    const unsigned char *from = (const unsigned char *)blob + sizeof(sgru_blob);
+    sgru_blob want = blob_of(s->model, from);
+    if (memcmp(blob, &want, sizeof want) != 0) return SGRU_E_STATE;
+    memcpy(to, from, s->model->state_size);
+    sgru_fpenv caller = sgru_fpenv_enter();
+    int status = sgru_settle(s, to);
+    sgru_fpenv_leave(caller);
+    return status ? SGRU_E_STATE : SGRU_OK;
+}
+
 int sgru_save(const sgru_stream *s, void *blob, size_t size)
 {
-    if (!s || !blob || size < sgru_save_size(s->model)) return SGRU_E_ARGUMENT;
-    sgru_blob b = blob_of(s->model, s->state);
-    memcpy(blob, &b, sizeof b);
-    memcpy((unsigned char *)blob + sizeof b, s->state, s->model->state_size);
-    return SGRU_OK;
+    return s ? sgru_save_state(s->model, s->state, blob, size) : SGRU_E_ARGUMENT;
 }
 
 int sgru_restore(sgru_stream *s, const void *blob, size_t size)
 {
-    if (!s || !blob || size != sgru_save_size(s->model)) return SGRU_E_STATE;
-    const unsigned char *state = (const unsigned char *)blob + sizeof(sgru_blob);
-    sgru_blob want = blob_of(s->model, state);
-    if (memcmp(blob, &want, sizeof want) != 0) return SGRU_E_STATE;
-    memcpy(s->backup, s->state, s->model->state_size);
-    memcpy(s->state, state, s->model->state_size);
-    sgru_fpenv caller = sgru_fpenv_enter();
-    int status = settle_states(s);
-    sgru_fpenv_leave(caller);
-    if (!status) return SGRU_OK;
-    memcpy(s->state, s->backup, s->model->state_size);
-    return SGRU_E_STATE;
+    if (!s) return SGRU_E_STATE;
+    int status = sgru_load_state(s, s->backup, blob, size);
+    if (!status) memcpy(s->state, s->backup, s->model->state_size);
+    return status;
 }

@@ -20,9 +20,10 @@
  * NaN and infinity. A frame that holds one is refused with SGRU_E_NONFINITE before anything is computed. Finite
  * frames can still overflow (weights of 1e38): where that leaves a non-finite number in a state the call fails with the
  * same code. In both cases the state is as it was before the call. With SGRU_PASS_NONFINITE both are let through:
- * sigmoid(-inf, +inf, NaN) = 0, 1, NaN; tanh = -1, 1, NaN; relu and clip keep NaN; sums follow IEEE 754; every NaN that
- * reaches an output or a state is written as 0x7FC00000. Subnormal inputs count as zero, and a state below 2^-64 becomes
- * zero. The caller's rounding mode, flush modes and exception flags neither matter nor change. */
+ * sigmoid(-inf, +inf, NaN) = 0, 1, NaN; tanh = -1, 1, NaN; relu and clip keep NaN; sums follow IEEE 754, but those of
+ * 8-bit weights are NaN where an input of theirs is not finite; every NaN that reaches an output or a state is written as
+ * 0x7FC00000. Subnormal inputs count as zero, and a state below 2^-64 becomes zero. The caller's rounding mode, flush
+ * modes and exception flags neither matter nor change. */
 #ifndef STREAMGRU_H
 #define STREAMGRU_H
 
@@ -47,6 +48,7 @@ extern "C" {
 #define SGRU_E_INDEX 8     /* an index in the data (an id, a length) is out of range; the state is as it was */
 #define SGRU_E_STATE 9     /* a saved state of another model, truncated or altered; the state is as it was */
 #define SGRU_E_ISA 10      /* this machine does not have that instruction set */
+#define SGRU_E_SLOT 11     /* no open slot of this pool, or one that stands twice in a step; no slot has moved */
 
 #define SGRU_PASS_NONFINITE 1u /* stream flag: let NaN and infinity through, as the equations give them */
 
@@ -114,6 +116,41 @@ void sgru_reset(sgru_stream *stream);
 size_t sgru_save_size(const sgru_model *model);
 int sgru_save(const sgru_stream *stream, void *blob, size_t size);
 int sgru_restore(sgru_stream *stream, const void *blob, size_t size);
+
+/* Workers, which share the work of a step: each keeps its part of the weights in its own core's cache. The library makes none;
+ * threads/threads.h does. run() calls part(work, i) once for each i below n, all at once where it can, and returns when all are done. The
+ * bits do not depend on them. sgru_stream_use: NULL for none, which is the default; from one call to the next. */
+typedef struct sgru_workers {
+    unsigned n;
+    void (*run)(struct sgru_workers *workers, void (*part)(void *work, unsigned index), void *work);
+} sgru_workers;
+
+void sgru_stream_use(sgru_stream *stream, sgru_workers *workers);
+
+/* A pool: up to `capacity` streams of one model, each in a slot, moved on together. One pass over the weights serves `lanes` of them
+ * at a time; the bits are those of single streams, whatever the company. One thread at a time. sgru_pool_size is 0 where the
+ * memory cannot be addressed or capacity exceeds 2^24. It has `engines` places where lanes run, for so many workers at most; its tag
+ * (below 2^15) makes its slots known from another's. */
+typedef struct sgru_pool sgru_pool;
+typedef uint64_t sgru_slot; /* never 0, below 2^63 */
+
+size_t sgru_pool_size(const sgru_model *model, size_t capacity, size_t lanes, unsigned engines);
+sgru_pool *sgru_pool_init(void *memory, size_t size, const sgru_model *model, size_t capacity, size_t lanes,
+                          unsigned engines, uint32_t tag, unsigned flags);
+int sgru_pool_use(sgru_pool *pool, sgru_workers *workers); /* SGRU_OK, _E_ARGUMENT where they are more than engines */
+
+sgru_slot sgru_pool_open(sgru_pool *pool); /* in the reset state; 0 where the pool is full */
+int sgru_pool_close(sgru_pool *pool, sgru_slot slot);
+
+/* One frame for each of n slots, in any order: inputs[i] and outputs[i] are [n][shape]. SGRU_OK, _E_SLOT, _E_NONFINITE, _E_INDEX;
+ * on an error no slot has moved, the outputs are undefined, and *bad (may be NULL) is the index of the slot it is about. */
+int sgru_pool_step(sgru_pool *pool, size_t n, const sgru_slot *slots, const void *const *inputs, void *const *outputs,
+                   size_t *bad);
+
+/* As for a stream; blobs of streams and slots are the same. Also SGRU_E_SLOT. */
+int sgru_pool_reset(sgru_pool *pool, sgru_slot slot);
+int sgru_pool_save(const sgru_pool *pool, sgru_slot slot, void *blob, size_t size);
+int sgru_pool_restore(sgru_pool *pool, sgru_slot slot, const void *blob, size_t size);
 
 /* Instruction sets: the one in use, the i-th that this machine can use (best first, NULL after the last), and a choice by
  * name for streams made from now on (NULL or "": the best). Set it before other threads make streams. SGRU_OK, _E_ISA. */

@@ -7,4 +7,4 @@ shift 2
 [ $# -gt 0 ] || set -- "${CC:-cc}" -O2
 mkdir -p "$(dirname "$out")"
 "$@" -std=gnu11 -ffp-contract=off -fno-math-errno -Wall -Wextra -Ic_src -Itests/kernels \
-    "$program" c_src/*.c c_src/ops/*.c c_src/kernels/*.c -o "$out" -lm
+    "$program" c_src/*.c c_src/ops/*.c c_src/kernels/*.c c_src/threads/*.c -pthread -o "$out" -lm

@@ -290,3 +290,49 @@ def test_both_decoders_stay_together_over_random_symbols():
     assert_same_bits(one.run(symbols), other.run(symbols))
     (h,), (h_of_cell,) = one.state.values(), other.state.values()
     assert np.array_equal(h.ravel(), h_of_cell.ravel())
+
+
+# ---- weights of fewer bits ----
+
+
+@functools.cache
+def load_as(file, weights, batch=1):
+    return streamgru.load(MODELS / f"{file}.onnx", batch=batch, weights=weights)
+
+
+@pytest.mark.parametrize("name", list(STEPPED))
+@pytest.mark.parametrize("weights, most", [("f16", 1e-3), ("i8", 0.02)])
+def test_weights_of_fewer_bits_stay_near_float32(name, weights, most):
+    """On the golden frames, which are features of speech: RMSE over the RMS of each output. NKF's matrices are small,
+    so they stay float32."""
+    file, batch, _ = STEPPED[name]
+    frames = golden(name)[0]
+    want, got = (stepped(load_as(file, w, batch).stream(), frames) for w in ("f32", weights))
+    for n, y in want.items():
+        error = np.sqrt(np.mean((got[n] - y.astype(float)) ** 2) / np.mean(y.astype(float) ** 2))
+        print(f"{name}, {weights}: {n} is off by {error:.3%} of its RMS")
+        assert error <= most, n
+
+
+@pytest.mark.parametrize("name", list(STEPPED))
+@pytest.mark.parametrize("weights", ["f16", "i8"])
+def test_weights_of_fewer_bits_have_the_same_bits_in_every_way(name, weights):
+    file, batch, _ = STEPPED[name]
+    frames = golden(name)[0][:24]
+    model = load_as(file, weights, batch)
+    want = stepped(model.stream(), frames)
+    assert_same_bits(ran(model.stream(block=5), frames), want)
+    for isa in streamgru.available_isas():
+        streamgru.set_isa(isa)
+        try:
+            assert_same_bits(ran(model.stream(), frames), want)
+        finally:
+            streamgru.set_isa()
+
+
+@pytest.mark.parametrize("weights", ["f16", "i8"])
+def test_the_phonemes_stay_with_weights_of_fewer_bits(weights):
+    decoder = load_as("g2p-en/decoder_gru", weights)
+    same = [word for word in WORDS if spoken(decoder, word)[0] == WORDS[word]]
+    print(f"{weights}: {len(same)} of {len(WORDS)}")
+    assert len(same) >= 0.9 * len(WORDS)

@@ -6,6 +6,12 @@
  * element (vmath.h) are one sequence of IEEE operations each. Sums run in 16 lanes: lane j adds elements j, j+16, ...;
  * then lane j adds lane j+8, j+4, j+2, j+1. `ref` is the plain reading of all this; the others must equal it by memcmp.
  *
+ * Weights in half precision are widened, which is exact, and then the same chain. Weights of 8 bits meet a column x of 8 bits:
+ *     a = max |x[k]|; q[k] = round to nearest even (x[k] · (127 / a)); s = a / 127; d = Σ q[k] · w[m][k], an exact integer
+ *     y[m] = fma(float(d), scale[m] · s, init[m])
+ * every float operation rounded once, in this order. a < 2^-96 counts as zero: q = 0, s = 0. Where an x[k] is infinite or NaN,
+ * q = 0 and s = NaN. So each column is on its own, and a step, a block and a batch have the same bits.
+ *
  * No pointer needs alignment, and no kernel reads or writes beyond the shapes given. */
 #ifndef SGRU_KERNELS_H
 #define SGRU_KERNELS_H
@@ -107,6 +113,21 @@ static inline uint64_t sgru_packed_count(uint64_t M, uint64_t K)
     return M / 16 * 16 * (K | 1) + (M % 16 + 3) / 4 * 4 * K;
 }
 
+/* Packed rows of 8 bits: blocks of 16 rows, the last one filled with zeros. A block is (K + 3) / 4 lines of 64 bytes, [k / 4][row in
+ * block][k % 4], zero where k >= K; a line of -128 · Σ w[m][k] for each row, int32; a line of scales, float; and, to make the number
+ * of lines odd, a line of zeros. No weight is -128, and K is at most SGRU_MAX_K_I8: no sum leaves 32 bits. */
+#define SGRU_MAX_K_I8 65536u
+static inline size_t sgru_lines_i8(size_t K) { return (K + 3) / 4; }
+static inline size_t sgru_block_step_i8(size_t K) { return 64 * ((sgru_lines_i8(K) + 2) | 1); }
+static inline uint64_t sgru_packed_bytes_i8(uint64_t M, uint64_t K)
+{
+    return (M + 15) / 16 * 64 * (((K + 3) / 4 + 2) | 1);
+}
+
+/* A quantised column: s, then from byte SGRU_Q_HEAD on its q, in the form that the kernels of its table want, K rounded up to 16. */
+#define SGRU_Q_HEAD 16
+static inline size_t sgru_q_step(size_t K) { return SGRU_Q_HEAD + (K + 15) / 16 * 16; }
+
 typedef struct sgru_kernels {
     const char *name;
 
@@ -114,6 +135,17 @@ typedef struct sgru_kernels {
      * ld_*: elements between the columns c; ld_init = 0 gives every column the same bias. y may be init. */
     void (*affine)(size_t M, size_t K, size_t columns, const float *w, const float *init, size_t ld_init,
                    const float *x, size_t ld_x, float *y, size_t ld_y);
+
+    /* affine with w: packed rows of half precision. */
+    void (*affine_f16)(size_t M, size_t K, size_t columns, const uint16_t *w, const float *init, size_t ld_init,
+                       const float *x, size_t ld_x, float *y, size_t ld_y);
+
+    /* The columns x[c][K], quantised: q holds columns · sgru_q_step(K) bytes. */
+    void (*quantise)(size_t K, size_t columns, const float *x, size_t ld_x, uint8_t *q);
+
+    /* affine with w: packed rows of 8 bits, of columns that `quantise` of the same table made. */
+    void (*affine_i8)(size_t M, size_t K, size_t columns, const int8_t *w, const float *init, size_t ld_init,
+                      const uint8_t *q, float *y, size_t ld_y);
 
     /* y[m][n] = chain over k of a[m][k] · b[k][n] from zero; all row-major with leading dimensions. */
     void (*matmul)(size_t M, size_t N, size_t K, const float *a, size_t ld_a, const float *b, size_t ld_b, float *y,
@@ -163,21 +195,47 @@ typedef struct sgru_kernels {
     void (*tidy)(size_t n, const float *x, float *y);
 } sgru_kernels;
 
-/* The definition that ends each ISA's file. */
-#define SGRU_TABLE(isa)                                                                                                \
-    const sgru_kernels sgru_kernels_##isa = {                                                                          \
-        #isa,           affine_##isa,    matmul_##isa,    taps_##isa,                                                  \
-        gru_sums_##isa, gru_gates_##isa, gru_blend_##isa, lstm_gates_##isa,                                            \
-        muladd_##isa,   unary_##isa,     binary_##isa,    reduce_##isa,                                                \
-        finite_##isa,   tidy_##isa,                                                                                    \
+/* The definition that ends each ISA's file. `integers`: whose quantise and affine_i8 it takes; a processor with better
+ * integer products has a table of its own, which differs in these two alone and has the same name. */
+#define SGRU_TABLE(table, isa, integers)                                                                               \
+    const sgru_kernels sgru_kernels_##table = {                                                                        \
+        .name = #isa,                                                                                                  \
+        .affine = affine_##isa,                                                                                        \
+        .affine_f16 = affine_f16_##isa,                                                                                \
+        .quantise = sgru_quantise_i8_##integers,                                                                       \
+        .affine_i8 = sgru_affine_i8_##integers,                                                                        \
+        .matmul = matmul_##isa,                                                                                        \
+        .taps = taps_##isa,                                                                                            \
+        .gru_sums = gru_sums_##isa,                                                                                    \
+        .gru_gates = gru_gates_##isa,                                                                                  \
+        .gru_blend = gru_blend_##isa,                                                                                  \
+        .lstm_gates = lstm_gates_##isa,                                                                                \
+        .muladd = muladd_##isa,                                                                                        \
+        .unary = unary_##isa,                                                                                          \
+        .binary = binary_##isa,                                                                                        \
+        .reduce = reduce_##isa,                                                                                        \
+        .finite = finite_##isa,                                                                                        \
+        .tidy = tidy_##isa,                                                                                            \
     }
 
+/* The products of integer.h, which another file's table may take. */
+#define SGRU_INTEGERS(integers)                                                                                        \
+    void sgru_quantise_i8_##integers(size_t K, size_t columns, const float *x, size_t ld_x, uint8_t *q);               \
+    void sgru_affine_i8_##integers(size_t M, size_t K, size_t columns, const int8_t *w, const float *init,             \
+                                   size_t ld_init, const uint8_t *q, float *y, size_t ld_y)
+
 extern const sgru_kernels sgru_kernels_ref;
+SGRU_INTEGERS(ref);
 #if defined(__x86_64__) && !defined(SGRU_NO_SIMD)
-extern const sgru_kernels sgru_kernels_avx2, sgru_kernels_avx512;
+extern const sgru_kernels sgru_kernels_avx2, sgru_kernels_avx2_vnni, sgru_kernels_avx512, sgru_kernels_avx512_vnni;
+SGRU_INTEGERS(avx2);
+SGRU_INTEGERS(avx2_vnni);
+SGRU_INTEGERS(avx512_vnni);
 #endif
 #if defined(__aarch64__) && !defined(SGRU_NO_SIMD)
-extern const sgru_kernels sgru_kernels_neon;
+extern const sgru_kernels sgru_kernels_neon, sgru_kernels_neon_dot;
+SGRU_INTEGERS(neon);
+SGRU_INTEGERS(neon_dot);
 #endif
 
 /* The i-th table that this machine can run, best first, NULL after the last; and the one in use (cpu.c). */

@@ -1,20 +1,27 @@
-/* Matrix products, written once over the vector primitives of an ISA and included by its file.
+/* Matrix products, written once over the vector primitives of an ISA and included by its file: for float weights, and once more
+ * with HALF defined for weights of half precision (WEIGHT, w_load, w_load_n, another NAME).
  *
  * A tile is R blocks of 16 rows times C columns with every accumulator in a register. For one column TILE_ROWS1 = 6 blocks are
  * in flight; for many the including file chooses TILE_ROWS x TILE_COLUMNS. kernels.h states what is computed; how the work is cut
  * into tiles cannot change a bit of it. */
 
+#ifndef HALF
 #define NV (16 / VL) /* vectors in a block of 16 rows */
 #define TILE_ROWS1 6
+#define WEIGHT float
+#define w_load v_load
+#define w_load_n v_load_n
+#endif
 
 typedef struct NAME(product) {
     size_t K, step_k, step_block; /* w: elements from k to k + 1, from a block to the next */
-    const float *w, *init, *x;
+    const WEIGHT *w;
+    const float *init, *x;
     float *y;
     size_t ld_init, ld_x, ld_y;
 } NAME(product);
 
-static INLINE void NAME(tile)(const NAME(product) * p, const float *w, size_t row, size_t column, const int R,
+static INLINE void NAME(tile)(const NAME(product) * p, const WEIGHT *w, size_t row, size_t column, const int R,
                               const int C)
 {
     V acc[TILE_MAX];
@@ -26,13 +33,13 @@ static INLINE void NAME(tile)(const NAME(product) * p, const float *w, size_t ro
     for (size_t k = 0; k < p->K; k++, w += p->step_k) {
         V w_v[NV * TILE_ROWS1];
         if (C > 1)
-            UNROLL for (int v = 0; v < R * NV; v++) w_v[v] = v_load(w + (size_t)(v / NV) * p->step_block + v % NV * VL);
+            UNROLL for (int v = 0; v < R * NV; v++) w_v[v] = w_load(w + (size_t)(v / NV) * p->step_block + v % NV * VL);
         UNROLL for (int c = 0; c < C; c++)
         {
             V x_k = v_set1(x[(size_t)c * p->ld_x + k]);
             UNROLL for (int v = 0; v < R * NV; v++)
             {
-                V w_k = C > 1 ? w_v[v] : v_load(w + (size_t)(v / NV) * p->step_block + v % NV * VL);
+                V w_k = C > 1 ? w_v[v] : w_load(w + (size_t)(v / NV) * p->step_block + v % NV * VL);
                 acc[c * R * NV + v] = v_fma(x_k, w_k, acc[c * R * NV + v]);
             }
         }
@@ -42,7 +49,7 @@ static INLINE void NAME(tile)(const NAME(product) * p, const float *w, size_t ro
 }
 
 /* The last block, of fewer than 16 rows: n_v vectors, the last of which has w_last weights and y_last rows. */
-static INLINE void NAME(tail)(const NAME(product) * p, const float *w, size_t row, size_t column, int w_last,
+static INLINE void NAME(tail)(const NAME(product) * p, const WEIGHT *w, size_t row, size_t column, int w_last,
                               int y_last, const int n_v, const int C)
 {
     V acc[NV * TILE_COLUMNS];
@@ -58,8 +65,8 @@ static INLINE void NAME(tail)(const NAME(product) * p, const float *w, size_t ro
     }
     for (size_t k = 0; k < p->K; k++, w += p->step_k) {
         V w_v[NV];
-        UNROLL for (int v = 0; v < full; v++) w_v[v] = v_load(w + v * VL);
-        w_v[full] = v_load_n(w + last, w_last);
+        UNROLL for (int v = 0; v < full; v++) w_v[v] = w_load(w + v * VL);
+        w_v[full] = w_load_n(w + last, w_last);
         UNROLL for (int c = 0; c < C; c++)
         {
             V x_k = v_set1(x[(size_t)c * p->ld_x + k]);
@@ -94,7 +101,7 @@ static void NAME(rows_times_1)(const NAME(product) * p, size_t first, size_t blo
     size_t groups = (blocks + TILE_ROWS1 - 1) / TILE_ROWS1, b = first;
     for (; groups; groups--) {
         size_t rows = (blocks + groups - 1) / groups;
-        const float *w = p->w + b * p->step_block;
+        const WEIGHT *w = p->w + b * p->step_block;
         switch (rows) {
         case 1: NAME(tile)(p, w, b * 16, column, 1, 1); break;
         case 2: NAME(tile)(p, w, b * 16, column, 2, 1); break;
@@ -126,7 +133,7 @@ static void NAME(rows_times)(const NAME(product) * p, size_t first, size_t block
         for (; column < columns; column++) NAME(tail)(p, w, row, column, w_last, y_last, n_v, 1);                      \
     } while (0)
 
-static void NAME(tail_rows)(const NAME(product) * p, const float *w, size_t row, int rows, int lanes, size_t columns)
+static void NAME(tail_rows)(const NAME(product) * p, const WEIGHT *w, size_t row, int rows, int lanes, size_t columns)
 {
     int n_v = (lanes + VL - 1) / VL, w_last = lanes - (n_v - 1) * VL, y_last = rows - (n_v - 1) * VL;
     size_t column = 0;
@@ -142,7 +149,7 @@ static void NAME(tail_rows)(const NAME(product) * p, const float *w, size_t row,
 
 /* All rows of all columns. `lanes`: weights that the last, partial block has for each k. The weights of TILE_ROWS blocks
  * stay in the L1 cache while all columns pass over them. */
-static void NAME(product_all)(const NAME(product) * p, size_t M, size_t columns, int lanes, const float *w_tail)
+static void NAME(product_all)(const NAME(product) * p, size_t M, size_t columns, int lanes, const WEIGHT *w_tail)
 {
     size_t blocks = M / 16;
     if (columns == 1) {
@@ -157,7 +164,7 @@ static void NAME(product_all)(const NAME(product) * p, size_t M, size_t columns,
     if (M % 16) NAME(tail_rows)(p, w_tail, blocks * 16, (int)(M % 16), lanes, columns);
 }
 
-static void NAME(affine)(size_t M, size_t K, size_t columns, const float *w, const float *init, size_t ld_init,
+static void NAME(affine)(size_t M, size_t K, size_t columns, const WEIGHT *w, const float *init, size_t ld_init,
                          const float *x, size_t ld_x, float *y, size_t ld_y)
 {
     int lanes = (int)((M % 16 + 3) / 4 * 4);
@@ -169,6 +176,7 @@ static void NAME(affine)(size_t M, size_t K, size_t columns, const float *w, con
     }
 }
 
+#ifndef HALF
 static void NAME(matmul)(size_t M, size_t N, size_t K, const float *a, size_t ld_a, const float *b, size_t ld_b,
                          float *y, size_t ld_y)
 {
@@ -185,11 +193,11 @@ static INLINE void NAME(chain)(const NAME(product) * p, const NAME(product) * th
     UNROLL for (int v = 0; v < R * NV; v++) acc[v] = p->init ? v_load(p->init + block * 16 + v * VL) : v_set1(0.0f);
     float *y = p->y + block * 16;
     for (; p; p = then, then = NULL) {
-        const float *w = p->w + block * p->step_block;
+        const WEIGHT *w = p->w + block * p->step_block;
         for (size_t k = 0; k < p->K; k++, w += 16) {
             V x_k = v_set1(p->x[k]);
             UNROLL for (int v = 0; v < R * NV; v++) acc[v] =
-                v_fma(x_k, v_load(w + (size_t)(v / NV) * p->step_block + v % NV * VL), acc[v]);
+                v_fma(x_k, w_load(w + (size_t)(v / NV) * p->step_block + v % NV * VL), acc[v]);
         }
     }
     UNROLL for (int v = 0; v < R * NV; v++) v_store(y + v * VL, acc[v]);
@@ -229,3 +237,8 @@ static void NAME(gru_sums)(size_t H, size_t I, const float *w, const float *r, c
         }
     }
 }
+#endif
+
+#undef WEIGHT
+#undef w_load
+#undef w_load_n

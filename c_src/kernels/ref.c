@@ -104,6 +104,15 @@ static INLINE int v_all_zero(float a) { return a == 0.0f; }
 #include "elementwise.h"
 #include "reduce.h"
 
+/* Half precision to float: every half is a float. */
+static float half(uint16_t bits)
+{
+    int32_t sign = (bits & 0x8000) << 16, rest = bits & 0x7FFF;
+    if (rest >= 0x7C00) return v_float(sign | 0x7F800000 | (rest & 0x3FF) << 13);
+    if (rest >= 0x400) return v_float(sign | (rest + 0x1C000) << 13);
+    return sign ? -((float)rest * 0x1p-24f) : (float)rest * 0x1p-24f;
+}
+
 /* Row m of packed rows [M, K] times x, on from acc. */
 static float row_ref(size_t M, size_t K, size_t m, const float *w, const float *x, float acc)
 {
@@ -120,6 +129,52 @@ static void affine_ref(size_t M, size_t K, size_t columns, const float *w, const
     for (size_t c = 0; c < columns; c++)
         for (size_t m = 0; m < M; m++)
             y[c * ld_y + m] = row_ref(M, K, m, w, x + c * ld_x, init ? init[c * ld_init + m] : 0.0f);
+}
+
+static void affine_f16_ref(size_t M, size_t K, size_t columns, const uint16_t *w, const float *init, size_t ld_init,
+                           const float *x, size_t ld_x, float *y, size_t ld_y)
+{
+    for (size_t c = 0; c < columns; c++)
+        for (size_t m = 0; m < M; m++) {
+            size_t width = M - m / 16 * 16 >= 16 ? 16 : (M % 16 + 3) / 4 * 4;
+            const uint16_t *w_m = w + m / 16 * sgru_block_step(K) + m % 16; /* [K][width] */
+            float acc = init ? init[c * ld_init + m] : 0.0f;
+            for (size_t k = 0; k < K; k++) acc = v_fma(x[c * ld_x + k], half(w_m[k * width]), acc);
+            y[c * ld_y + m] = acc;
+        }
+}
+
+void sgru_quantise_i8_ref(size_t K, size_t columns, const float *x, size_t ld_x, uint8_t *q)
+{
+    for (size_t c = 0; c < columns; c++, x += ld_x, q += sgru_q_step(K)) {
+        int32_t most = 0;
+        float s = NAN, inverse = 0.0f;
+        for (size_t k = 0; k < K; k++) most = v_bits(v_abs(x[k])) > most ? v_bits(v_abs(x[k])) : most;
+        float a = v_float(most);
+        int known = a >= 0x1p-96f && a < INFINITY;
+        if (known) s = a / 127.0f, inverse = 127.0f / a;
+        else if (a < 0x1p-96f) s = 0.0f;
+        memcpy(q, &s, sizeof s);
+        for (size_t k = 0; k < K; k++) {
+            float rounded = x[k] * inverse + 12582912.0f; /* 1.5 · 2^23: the low byte is the nearest integer */
+            q[SGRU_Q_HEAD + k] = known ? (uint8_t)v_bits(rounded) : 0;
+        }
+    }
+}
+
+void sgru_affine_i8_ref(size_t M, size_t K, size_t columns, const int8_t *w, const float *init, size_t ld_init,
+                        const uint8_t *q, float *y, size_t ld_y)
+{
+    for (size_t c = 0; c < columns; c++, q += sgru_q_step(K))
+        for (size_t m = 0; m < M; m++) {
+            const int8_t *block = w + m / 16 * sgru_block_step_i8(K), *w_m = block + m % 16 * 4; /* [K/4][16][4] */
+            int32_t sum = 0;
+            float scale, s;
+            for (size_t k = 0; k < K; k++) sum += w_m[k / 4 * 64 + k % 4] * (int8_t)q[SGRU_Q_HEAD + k];
+            memcpy(&scale, block + sgru_lines_i8(K) * 64 + 64 + m % 16 * sizeof scale, sizeof scale);
+            memcpy(&s, q, sizeof s);
+            y[c * ld_y + m] = v_fma((float)sum, scale * s, init ? init[c * ld_init + m] : 0.0f);
+        }
 }
 
 static void gru_sums_ref(size_t H, size_t I, const float *w, const float *r, const float *bias_x, const float *bias_h,
@@ -155,4 +210,4 @@ static void taps_ref(size_t M, size_t N, size_t T, const sgru_tap *tap, const fl
         }
 }
 
-SGRU_TABLE(ref);
+SGRU_TABLE(ref, ref, ref);

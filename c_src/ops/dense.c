@@ -1,28 +1,29 @@
 /* Matrix products: AFFINE (packed constant weights, bias, activation) and MATMUL (two computed matrices). */
+#include "matrix.h"
 #include "ops.h"
 
 /* ---- AFFINE: n, M, K, activation, alpha, beta ---- */
 
 static int affine_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 {
-    (void)scratch;
     uint64_t n = op->params[0], M = op->params[1], K = op->params[2];
     return is_packed(m, op->in[1], M, K) && is_vector(m, op->in[0], SGRU_F32, n * K) &&
            is_optional_weight(m, op->in[2], M) && is_vector(m, op->out[0], SGRU_F32, n * M) &&
-           is_activation(op->params[3]);
+           is_activation(op->params[3]) && need_scratch(scratch, sgru_multiply_memory(m, op->in[1]));
 }
 
 static int affine_run(const sgru_stream *s, const sgru_op *op, size_t first, size_t frames)
 {
     size_t n = param(op, 0), M = param(op, 1), K = param(op, 2);
-    const float *w = operand(s, op->in[1], 0), *bias = operand(s, op->in[2], 0);
+    const sgru_matrix w = matrix_of(s, op->in[1]);
+    const float *bias = operand(s, op->in[2], 0);
     int together = n == 1 && tensor_of(s->model, op->out[0])->kind == KIND_ARENA;
     if (together) /* the frames of a block are the columns of one product */
-        s->k->affine(M, K, frames, w, bias, 0, operand(s, op->in[0], first), frame_stride(s, op->in[0]),
-                     operand(s, op->out[0], first), frame_stride(s, op->out[0]));
+        sgru_multiply(s, &w, frames, bias, 0, operand(s, op->in[0], first), frame_stride(s, op->in[0]),
+                      operand(s, op->out[0], first), frame_stride(s, op->out[0]), s->scratch);
     FOR_EACH_FRAME (f, first, frames) {
         float *y = operand(s, op->out[0], f);
-        if (!together) s->k->affine(M, K, n, w, bias, 0, operand(s, op->in[0], f), K, y, M);
+        if (!together) sgru_multiply(s, &w, n, bias, 0, operand(s, op->in[0], f), K, y, M, s->scratch);
         if (param(op, 3)) s->k->unary(op->params[3], param_f(op, 4), param_f(op, 5), n * M, y, y);
     }
     return SGRU_OK;

@@ -15,8 +15,9 @@ enum { P_LBR = P_CELL, P_F, P_G = P_F + 3, P_COUNT = P_G + 3 };
 enum { SINGLE_PASS_FLOATS = 8192 };
 
 typedef struct gru_cell {
-    int plain; /* sigmoid and tanh, no clip, linear before reset */
-    const float *r, *r_n, *bias_h;
+    int plain;          /* sigmoid and tanh, no clip, linear before reset */
+    sgru_matrix r, r_n; /* [3H, H], none; or [2H, H], [H, H] */
+    const float *bias_h;
     activation f, g;
 } gru_cell;
 
@@ -45,19 +46,60 @@ static void step_linear_before_reset(const recurrent *u, float *gx)
         if (cell->bias_h) copy_floats(u->sums + b * G + 2 * H, cell->bias_h, H);
         else memset(u->sums + b * G + 2 * H, 0, H * sizeof(float));
     }
-    u->k->affine(G, H, u->B, cell->r, u->sums, G, u->state[0], H, u->sums, G);
+    sgru_multiply(u->s, &cell->r, u->B, u->sums, G, u->state[0], H, u->sums, G, u->q);
     for (size_t b = 0; b < u->B; b++) {
         float *zr = u->sums + b * G;
         finish(u, zr, gx + b * G + 2 * H, zr + 2 * H, u->state[0] + b * H);
     }
 }
 
+/* One step of one sequence, its rows shared out: a part has the same rows of each gate. */
+typedef struct shared_sums {
+    const recurrent *u;
+    unsigned parts;
+} shared_sums;
+
+/* gru_sums of kernels.h for one part: z, r and nx to gx, nh to sums. A gate has both its products one after the other, so that what one
+ * step read last the next reads first. */
+static void sum_part(void *work, unsigned i)
+{
+    const shared_sums *shared = work;
+    const recurrent *u = shared->u;
+    const gru_cell *cell = u->cell;
+    size_t H = u->H, blocks = H / 16, first = blocks * i / shared->parts, end = blocks * (i + 1) / shared->parts;
+    const uint8_t *q_x = u->q, *q_h = q_x + sgru_q_step(u->I);
+    if (first == end) return;
+    sgru_fpenv caller = sgru_fpenv_enter();
+    for (size_t g = 0; g < 3; g++) {
+        size_t gate = u->descending ? 2 - g : g, row = gate * H + first * 16;
+        sgru_matrix w = sgru_rows(&u->w, gate * blocks + first, gate * blocks + end);
+        sgru_matrix r = sgru_rows(&cell->r, gate * blocks + first, gate * blocks + end);
+        float *over_x = u->gx + row, *over_h = gate < 2 ? over_x : u->sums + first * 16;
+        const float *bias_h = cell->bias_h ? cell->bias_h + first * 16 : NULL;
+        sgru_product_of(u->k, &w, 1, u->bias ? u->bias + row : NULL, 0, u->x, 0, q_x, over_x, 0);
+        sgru_product_of(u->k, &r, 1, gate < 2 ? over_x : bias_h, 0, u->state[0], 0, q_h, over_h, 0);
+    }
+    sgru_fpenv_leave(caller);
+}
+
 /* The same for one step of one sequence whose weights do not stay in the L1 cache: W·x and R·h in one pass. */
 static int step_single(const recurrent *u)
 {
     const gru_cell *cell = u->cell;
-    if (cell->r_n || u->H % 16 != 0 || u->G * (u->I + u->H) < SINGLE_PASS_FLOATS) return 0;
-    u->k->gru_sums(u->H, u->I, u->w, cell->r, u->bias, cell->bias_h, u->x, u->state[0], u->gx, u->sums, u->descending);
+    size_t multiplications = u->G * (u->I + u->H);
+    sgru_workers *workers = multiplications < SGRU_WORTH_SHARING ? NULL : u->s->workers;
+    if (cell->r_n.data || u->H % 16 != 0 || multiplications < SINGLE_PASS_FLOATS || u->w.dtype != cell->r.dtype)
+        return 0;
+    if (u->w.dtype == SGRU_I8) {
+        u->k->quantise(u->I, 1, u->x, u->I, u->q);
+        u->k->quantise(u->H, 1, u->state[0], u->H, (uint8_t *)u->q + sgru_q_step(u->I));
+    }
+    shared_sums shared = {u, workers ? workers->n : 1};
+    if (workers) workers->run(workers, sum_part, &shared);
+    else if (u->w.dtype != SGRU_F32) sum_part(&shared, 0);
+    else
+        u->k->gru_sums(u->H, u->I, u->w.data, cell->r.data, u->bias, cell->bias_h, u->x, u->state[0], u->gx, u->sums,
+                       u->descending);
     finish(u, u->gx, u->gx + 2 * u->H, u->sums, u->state[0]);
     return 1;
 }
@@ -68,13 +110,13 @@ static void step_reset_first(const recurrent *u, float *gx)
     const gru_cell *cell = u->cell;
     size_t H = u->H, G = u->G;
     float *n = gx + 2 * H;
-    u->k->affine(2 * H, H, u->B, cell->r, gx, G, u->state[0], H, u->sums, G);
+    sgru_multiply(u->s, &cell->r, u->B, gx, G, u->state[0], H, u->sums, G, u->q);
     for (size_t b = 0; b < u->B; b++) {
         float *z = u->sums + b * G, *r = z + H, *rh = z + 2 * H;
         activate(u, cell->f, 2 * H, z);
         u->k->binary(B_MUL, H, r, 1, u->state[0] + b * H, 1, rh);
     }
-    u->k->affine(H, H, u->B, cell->r_n, n, G, u->sums + 2 * H, G, n, G);
+    sgru_multiply(u->s, &cell->r_n, u->B, n, G, u->sums + 2 * H, G, n, G, u->q);
     for (size_t b = 0; b < u->B; b++) {
         float *h = u->state[0] + b * H;
         activate(u, cell->g, H, n + b * G);
@@ -84,7 +126,7 @@ static void step_reset_first(const recurrent *u, float *gx)
 
 static void gru_step(const recurrent *u, float *gx)
 {
-    if (((const gru_cell *)u->cell)->r_n) step_reset_first(u, gx);
+    if (((const gru_cell *)u->cell)->r_n.data) step_reset_first(u, gx);
     else step_linear_before_reset(u, gx);
 }
 
@@ -104,13 +146,13 @@ static int gru_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 static int gru_run(const sgru_stream *s, const sgru_op *op, size_t first, size_t frames)
 {
     gru_cell cell = {
-        .r = operand(s, op->in[R], 0),
-        .r_n = operand(s, op->in[RN], 0),
+        .r = matrix_of(s, op->in[R]),
+        .r_n = matrix_of(s, op->in[RN]),
         .bias_h = operand(s, op->in[BIAS_H], 0),
         .f = activation_at(op, P_F),
         .g = activation_at(op, P_G),
     };
-    cell.plain = !cell.r_n && cell.f.f == F_SIGMOID && cell.g.f == F_TANH && !(param_f(op, P_CLIP) > 0.0f);
+    cell.plain = !cell.r_n.data && cell.f.f == F_SIGMOID && cell.g.f == F_TANH && !(param_f(op, P_CLIP) > 0.0f);
     return sgru_recurrent_run(s, op, &gru, &cell, first, frames);
 }
 

@@ -28,7 +28,8 @@ enum {
 typedef struct lstm_cell {
     int plain; /* sigmoid, tanh, tanh, and nothing more */
     int input_forget;
-    const float *r, *peepholes; /* packed [4H, H]; [3H] for i, o, f, or NULL */
+    sgru_matrix r;          /* [4H, H] */
+    const float *peepholes; /* [3H] for i, o, f, or NULL */
     activation f, g, h;
 } lstm_cell;
 
@@ -60,7 +61,7 @@ static void lstm_step(const recurrent *u, float *gx)
 {
     const lstm_cell *cell = u->cell;
     size_t H = u->H, G = u->G;
-    u->k->affine(G, H, u->B, cell->r, gx, G, u->state[0], H, gx, G);
+    sgru_multiply(u->s, &cell->r, u->B, gx, G, u->state[0], H, gx, G, u->q);
     for (size_t b = 0; b < u->B; b++) {
         float *i = gx + b * G, *h = u->state[0] + b * H, *c = u->state[1] + b * H;
         if (cell->plain) u->k->lstm_gates(H, i, i + H, i + 2 * H, i + 3 * H, c, h);
@@ -83,7 +84,7 @@ static int lstm_run(const sgru_stream *s, const sgru_op *op, size_t first, size_
 {
     lstm_cell cell = {
         .input_forget = op->params[P_INPUT_FORGET] == 1,
-        .r = operand(s, op->in[R], 0),
+        .r = matrix_of(s, op->in[R]),
         .peepholes = operand(s, op->in[PEEPHOLES], 0),
         .f = activation_at(op, P_F),
         .g = activation_at(op, P_G),

@@ -40,6 +40,17 @@ static int states_fit(const sgru_model *m, const sgru_op *op, const recurrent_ki
     return 1;
 }
 
+/* Bytes for the columns of products with any of the operator's matrices. */
+static size_t q_bytes(const sgru_model *m, const sgru_op *op, const recurrent_kind *kind)
+{
+    size_t most = 0;
+    for (uint32_t i = W; i < kind->bias; i++) {
+        size_t bytes = sgru_multiply_memory(m, op->in[i]);
+        if (bytes > most) most = bytes;
+    }
+    return most;
+}
+
 int sgru_recurrent_check(const sgru_model *m, const sgru_op *op, const recurrent_kind *kind, size_t *scratch)
 {
     const uint32_t *p = op->params;
@@ -51,8 +62,8 @@ int sgru_recurrent_check(const sgru_model *m, const sgru_op *op, const recurrent
     if (columns < B) columns = B;
     if (all > columns) all = columns;
     return is_packed(m, op->in[W], G, p[P_I]) && is_optional_weight(m, op->in[kind->bias], G) && sequences_fit(m, op) &&
-           states_fit(m, op, kind) && need_scratch(scratch, sizeof(float) * (floats + G * all)) &&
-           need_scratch(scratch + 1, sizeof(float) * (floats + G * columns));
+           states_fit(m, op, kind) && need_scratch(scratch, q_bytes(m, op, kind) + sizeof(float) * (floats + G * all)) &&
+           need_scratch(scratch + 1, q_bytes(m, op, kind) + sizeof(float) * (floats + G * columns));
 }
 
 /* ---- run ---- */
@@ -63,12 +74,12 @@ static void sum_inputs(const recurrent *u, size_t t, size_t steps)
     size_t G = u->G;
     const float *x = u->x + (ptrdiff_t)t * u->x_t;
     if (u->B == 1 || u->x_t == (ptrdiff_t)u->B * u->x_b) {
-        u->k->affine(G, u->I, steps * u->B, u->w, u->bias, 0, x, (size_t)(u->B == 1 ? u->x_t : u->x_b), u->gx, G);
+        sgru_multiply(u->s, &u->w, steps * u->B, u->bias, 0, x, (size_t)(u->B == 1 ? u->x_t : u->x_b), u->gx, G, u->q);
         return;
     }
     for (size_t s = 0; s < steps; s++)
-        u->k->affine(G, u->I, u->B, u->w, u->bias, 0, x + (ptrdiff_t)s * u->x_t, (size_t)u->x_b, u->gx + s * u->B * G,
-                     G);
+        sgru_multiply(u->s, &u->w, u->B, u->bias, 0, x + (ptrdiff_t)s * u->x_t, (size_t)u->x_b, u->gx + s * u->B * G, G,
+                      u->q);
 }
 
 /* h, or zeros where it is NULL, to y[t][b]. */
@@ -121,40 +132,44 @@ static int run_lengths(const recurrent *u)
     return SGRU_OK;
 }
 
-/* The states in, zeros where there are none; and out. */
-static void take_states(const recurrent *u, const sgru_stream *s, const sgru_op *op, size_t frame)
+static void take_states(const recurrent *u)
 {
     for (uint32_t i = 0; i < u->kind->n_states; i++) {
-        recurrent_state st = u->kind->states[i];
-        const float *from = operand(s, op->in[st.in], frame);
-        if (!from) memset(u->state[i], 0, u->B * u->H * sizeof(float));
-        for (size_t b = 0; from && b < u->B; b++)
-            copy_floats(u->state[i] + b * u->H, from + param_i(op, st.from) + (ptrdiff_t)b * param_i(op, st.from + 1),
-                        u->H);
+        if (u->state[i] == u->from[i]) continue;
+        if (!u->from[i]) memset(u->state[i], 0, u->B * u->H * sizeof(float));
+        for (size_t b = 0; u->from[i] && b < u->B; b++)
+            copy_floats(u->state[i] + b * u->H, u->from[i] + (ptrdiff_t)b * u->from_b[i], u->H);
     }
 }
 
-static void give_states(const recurrent *u, const sgru_stream *s, const sgru_op *op, size_t frame)
+static void give_states(const recurrent *u)
 {
-    for (uint32_t i = 0; i < u->kind->n_states; i++) {
-        recurrent_state st = u->kind->states[i];
-        float *to = operand(s, op->out[st.out], frame);
-        for (size_t b = 0; to && b < u->B; b++)
-            copy_floats(to + param_i(op, st.to) + (ptrdiff_t)b * param_i(op, st.to + 1), u->state[i] + b * u->H, u->H);
-    }
+    for (uint32_t i = 0; i < u->kind->n_states; i++)
+        for (size_t b = 0; u->to[i] && u->to[i] != u->state[i] && b < u->B; b++)
+            copy_floats(u->to[i] + (ptrdiff_t)b * u->to_b[i], u->state[i] + b * u->H, u->H);
 }
 
-static int run_frame(recurrent *u, const sgru_stream *s, const sgru_op *op, size_t frame)
+/* Where the operands of a frame are. */
+static void place(recurrent *u, const sgru_stream *s, const sgru_op *op, size_t frame)
 {
     float *y = operand(s, op->out[0], frame);
     u->x = (const float *)operand(s, op->in[X], frame) + param_i(op, P_X);
     u->y = y ? y + param_i(op, P_Y) : NULL;
     u->lens = operand(s, op->in[u->kind->lens], frame);
-    take_states(u, s, op, frame);
-    int status = SGRU_OK;
-    if (u->lens) status = run_lengths(u);
-    else status = run_full(u);
-    give_states(u, s, op, frame);
+    for (uint32_t i = 0; i < u->kind->n_states; i++) {
+        recurrent_state st = u->kind->states[i];
+        const float *from = operand(s, op->in[st.in], frame);
+        float *to = operand(s, op->out[st.out], frame);
+        u->from[i] = from ? from + param_i(op, st.from) : NULL;
+        u->to[i] = to ? to + param_i(op, st.to) : NULL;
+    }
+}
+
+static int run_frame(const recurrent *u)
+{
+    take_states(u);
+    int status = u->lens ? run_lengths(u) : run_full(u);
+    give_states(u);
     return status;
 }
 
@@ -184,6 +199,7 @@ static int are_apart(const sgru_model *m, const sgru_op *op, const recurrent_kin
 /* Every state goes from frame to frame inside the operator, and x is not one of them: a block of frames is a sequence of steps. */
 int sgru_recurrent_carries(const sgru_model *m, const sgru_op *op, const recurrent_kind *kind)
 {
+    if (op->params[P_T] != 1) return 0;
     for (uint32_t i = 0; i < kind->n_states; i++) {
         recurrent_state st = kind->states[i];
         uint32_t id = op->in[st.in];
@@ -191,15 +207,15 @@ int sgru_recurrent_carries(const sgru_model *m, const sgru_op *op, const recurre
             op->params[st.from] != op->params[st.to] || op->params[st.from + 1] != op->params[st.to + 1])
             return 0;
     }
-    return op->params[P_T] == 1 && op->in[kind->lens] == SGRU_NONE && tensor_of(m, op->in[X])->kind != KIND_STATE &&
+    return op->in[kind->lens] == SGRU_NONE && tensor_of(m, op->in[X])->kind != KIND_STATE &&
            (op->out[0] == SGRU_NONE || tensor_of(m, op->out[0])->kind != KIND_STATE) && are_apart(m, op, kind);
 }
 
 /* What stays the same for every frame. */
 static void prepare(recurrent *u, const sgru_stream *s, const sgru_op *op, const recurrent_kind *kind, const void *cell)
 {
-    float *memory = (float *)s->scratch;
     *u = (recurrent){
+        .s = s,
         .k = s->k,
         .kind = kind,
         .cell = cell,
@@ -211,16 +227,47 @@ static void prepare(recurrent *u, const sgru_stream *s, const sgru_op *op, const
         .reverse = op->params[P_REVERSE] == 1,
         .descending = s->turn & 1,
         .clip = param_f(op, P_CLIP),
-        .w = operand(s, op->in[W], 0),
+        .w = matrix_of(s, op->in[W]),
+        .q = s->scratch,
         .bias = operand(s, op->in[kind->bias], 0),
         .x_t = param_i(op, P_X_T),
         .x_b = param_i(op, P_X_B),
         .y_t = param_i(op, P_Y_T),
         .y_b = param_i(op, P_Y_B),
     };
-    for (uint32_t i = 0; i < kind->n_states; i++, memory += u->B * u->H) u->state[i] = memory;
+    for (uint32_t i = 0; i < kind->n_states; i++) {
+        u->from_b[i] = param_i(op, kind->states[i].from + 1);
+        u->to_b[i] = param_i(op, kind->states[i].to + 1);
+    }
+}
+
+/* The working memory; B is known by now. */
+static void use_scratch(recurrent *u, const sgru_op *op)
+{
+    float *memory = (float *)(void *)(u->s->scratch + q_bytes(u->s->model, op, u->kind));
+    for (uint32_t i = 0; i < u->kind->n_states; i++, memory += u->B * u->H) u->state[i] = memory;
     u->sums = memory;
-    u->gx = memory + kind->sums * u->B * u->H;
+    u->gx = memory + u->kind->sums * u->B * u->H;
+}
+
+/* The frames are streams side by side, each of one step of one sequence: they are the batch. */
+static void take_lanes(recurrent *u, const sgru_stream *s, const sgru_op *op, size_t lanes)
+{
+    u->B = lanes;
+    u->x_b = (ptrdiff_t)frame_stride(s, op->in[X]);
+    u->y_b = op->out[0] == SGRU_NONE ? 0 : (ptrdiff_t)frame_stride(s, op->out[0]);
+    for (uint32_t i = 0; i < u->kind->n_states; i++) {
+        recurrent_state st = u->kind->states[i];
+        u->from_b[i] = op->in[st.in] == SGRU_NONE ? 0 : (ptrdiff_t)frame_stride(s, op->in[st.in]);
+        u->to_b[i] = op->out[st.out] == SGRU_NONE ? 0 : (ptrdiff_t)frame_stride(s, op->out[st.out]);
+    }
+}
+
+/* The states stay where they are kept: they are [B][H] there, and nothing else is read or written between. */
+static void stay_in_place(recurrent *u)
+{
+    for (uint32_t i = 0; i < u->kind->n_states; i++)
+        if (u->B == 1 || u->to_b[i] == (ptrdiff_t)u->H) u->state[i] = u->to[i];
 }
 
 int sgru_recurrent_run(const sgru_stream *s, const sgru_op *op, const recurrent_kind *kind, const void *cell,
@@ -228,16 +275,26 @@ int sgru_recurrent_run(const sgru_stream *s, const sgru_op *op, const recurrent_
 {
     recurrent u;
     prepare(&u, s, op, kind, cell);
-    if (frames > 1 && sgru_recurrent_carries(s->model, op, kind)) {
+    if (s->lane_step && frames > 1 && u.T == 1 && u.B == 1 && op->in[kind->lens] == SGRU_NONE) {
+        take_lanes(&u, s, op, frames);
+        use_scratch(&u, op);
+        place(&u, s, op, first);
+        return run_frame(&u);
+    }
+    use_scratch(&u, op);
+    if (!s->lane_step && sgru_recurrent_carries(s->model, op, kind)) {
+        place(&u, s, op, first);
+        stay_in_place(&u);
         u.T = frames;
         u.x_t = (ptrdiff_t)frame_stride(s, op->in[X]);
         u.y_t = op->out[0] == SGRU_NONE ? 0 : (ptrdiff_t)frame_stride(s, op->out[0]);
         u.reverse = 0;
-        u.refuse = !(s->flags & SGRU_PASS_NONFINITE);
-        return run_frame(&u, s, op, first);
+        u.refuse = frames > 1 && !(s->flags & SGRU_PASS_NONFINITE);
+        return run_frame(&u);
     }
     FOR_EACH_FRAME (f, first, frames) {
-        int status = run_frame(&u, s, op, f);
+        place(&u, s, op, f);
+        int status = run_frame(&u);
         if (status) return status;
     }
     return SGRU_OK;

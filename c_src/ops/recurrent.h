@@ -7,6 +7,7 @@
 #ifndef SGRU_RECURRENT_H
 #define SGRU_RECURRENT_H
 
+#include "matrix.h"
 #include "ops.h"
 
 /* Parameters of every cell; its own begin at P_CELL. An offset is followed by its strides. */
@@ -43,7 +44,7 @@ typedef struct recurrent_state {
 typedef struct recurrent_kind {
     uint32_t gates;      /* rows of W, in units of H */
     uint32_t sums;       /* working memory, in units of [B][H] floats */
-    uint32_t bias, lens; /* which inputs these are */
+    uint32_t bias, lens; /* which inputs these are; all from W to below bias are matrices */
     uint32_t n_states;   /* h comes first */
     recurrent_state states[MOST_STATES];
     void (*step)(const recurrent *u, float *gx); /* gx: this step's [B][G], W·x + bias; moves the states on */
@@ -52,6 +53,7 @@ typedef struct recurrent_kind {
 
 /* Where everything is while the operator runs. */
 struct recurrent {
+    const sgru_stream *s;
     const sgru_kernels *k;
     const recurrent_kind *kind;
     const void *cell;        /* what `step` adds */
@@ -59,12 +61,18 @@ struct recurrent {
     int reverse, descending; /* time runs backwards; the weights are to be walked backwards */
     int refuse;              /* every step ends a frame: end with an error where a state is not finite */
     float clip;
-    const float *w, *bias; /* packed [G, I], [G] */
+    sgru_matrix w;     /* [G, I] */
+    const float *bias; /* [G] */
+    void *q;           /* the working memory of products */
     const int32_t *lens;
     const float *x; /* [T][B][I] with strides x_t, x_b */
     float *y;       /* [T][B][H] with strides y_t, y_b, or NULL */
     ptrdiff_t x_t, x_b, y_t, y_b;
-    float *state[MOST_STATES]; /* [B][H] */
+    const float
+        *from[MOST_STATES]; /* the states where they come from, zeros where NULL, and where they go to, or NULL */
+    float *to[MOST_STATES];
+    ptrdiff_t from_b[MOST_STATES], to_b[MOST_STATES];
+    float *state[MOST_STATES]; /* [B][H] while the steps run */
     float *sums;               /* [kind.sums][B][H] */
     float *gx;                 /* [steps][B][G] */
 };

@@ -7,7 +7,7 @@ enum { Y, YH, N_OUT };
 enum { P_F = P_CELL, P_COUNT = P_F + 3 };
 
 typedef struct rnn_cell {
-    const float *r; /* packed [H, H] */
+    sgru_matrix r; /* [H, H] */
     activation f;
 } rnn_cell;
 
@@ -15,7 +15,7 @@ static void rnn_step(const recurrent *u, float *gx)
 {
     const rnn_cell *cell = u->cell;
     size_t H = u->H;
-    u->k->affine(H, H, u->B, cell->r, gx, H, u->state[0], H, gx, H);
+    sgru_multiply(u->s, &cell->r, u->B, gx, H, u->state[0], H, gx, H, u->q);
     activate(u, cell->f, u->B * H, gx);
     u->k->unary(F_SETTLE, 0, 0, u->B * H, gx, u->state[0]);
 }
@@ -30,7 +30,7 @@ static int rnn_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 
 static int rnn_run(const sgru_stream *s, const sgru_op *op, size_t first, size_t frames)
 {
-    rnn_cell cell = {operand(s, op->in[R], 0), activation_at(op, P_F)};
+    rnn_cell cell = {matrix_of(s, op->in[R]), activation_at(op, P_F)};
     return sgru_recurrent_run(s, op, &rnn, &cell, first, frames);
 }
 

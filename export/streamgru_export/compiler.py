@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from streamgru.errors import ModelError
 
 from . import image as images
+from .accuracy import OutputError, judge, measure
 from .graph import Graph
 from .onnx_reader import read
 from .passes.batchnorm import fold_batch_norm
@@ -24,6 +25,7 @@ from .passes.plan import plan
 from .passes.states import Slot
 from .passes.stream import Streamed, make_stream
 from .passes.time import Timeline, find_time, refuse_bound_time, sequence_lengths, unbake
+from .passes.weights import FORMATS, convert
 from .program import Program, Tensor
 
 if TYPE_CHECKING:
@@ -52,6 +54,10 @@ class Compiled:
         What the caller should know.
     program : Program
         What the image holds, for those who want to look.
+    weights : str
+        "f32", "f16" or "i8".
+    errors : dict
+        Output name -> :class:`accuracy.OutputError` of these weights; empty where no tolerance was given.
     """
 
     image: bytes
@@ -63,6 +69,8 @@ class Compiled:
     pairs: list[tuple[str, str]]
     notes: list[str] = field(default_factory=list)
     program: Program = field(default_factory=Program, repr=False)
+    weights: str = "f32"
+    errors: dict[str, OutputError] = field(default_factory=dict)
 
 
 @dataclass
@@ -87,6 +95,9 @@ def compile(
     time_axis: Mapping[str, int] | None = None,
     state: Iterable[tuple[str, str]] | None = None,
     length: int | None = None,
+    weights: str = "f32",
+    tolerance: float | None = None,
+    samples: Any = None,
 ) -> Compiled:
     """Compiles an ONNX model.
 
@@ -108,12 +119,24 @@ def compile(
         The state pairs of a step graph; what is found otherwise is then not used.
     length : int, optional
         For mode="whole": the number of frames.
+    weights : {"f32", "f16", "i8"}
+        What the matrices of products are stored as. "f16": half precision, widened exactly. "i8": bytes with a scale
+        for each row; what a step multiplies them with is rounded to bytes too. Matrices of fewer than 16 rows or
+        columns, or of fewer than 1024 elements, stay float32, and so do the kernels of convolutions that slide.
+    tolerance : float, optional
+        Refuse the model where these weights move an output by more: the RMSE against float32 weights over the output's
+        RMS, such as 0.02, over `samples`.
+    samples : array, or dict of name to array, optional
+        Frames as :meth:`streamgru.Stream.run` takes them, for `tolerance`. By default 256 standard normal ones.
 
     Raises
     ------
     ModelError
-        The model cannot be read, compiled or streamed; the message names the node.
+        The model cannot be read, compiled or streamed; the message names the node. Or its error with these weights
+        passes the tolerance; the message has the figures.
     """
+    if weights not in FORMATS:
+        raise ModelError(f"weights={weights!r}; 'f32', 'f16' or 'i8' was expected")
     if mode not in MODES:
         raise ModelError(f"mode={mode!r}; 'stream' or 'whole' was expected")
     if batch < 1 or (length is not None and length < 1):
@@ -124,7 +147,7 @@ def compile(
         refuse_bound_time(graph, dims or {}, batch)
     static = _whole(timeline, length) if mode == "whole" else _streaming(timeline, state)
     static.notes[:0] = [*graph.notes, *static.graph.recognised.values(), *_suspicions(static.graph)]
-    compiled = _finish(static, timeline.batch_axes() if mode == "stream" else {})
+    compiled = _finish(static, timeline.batch_axes() if mode == "stream" else {}, weights, tolerance, samples)
     for note in compiled.notes:
         if note.startswith("warning: "):
             warnings.warn(note.removeprefix("warning: "), stacklevel=2)
@@ -205,7 +228,9 @@ def _suspicions(graph: Graph) -> list[str]:
     return found
 
 
-def _finish(static: _Static, batch_axes: Mapping[str, int]) -> Compiled:
+def _finish(
+    static: _Static, batch_axes: Mapping[str, int], weights: str, tolerance: float | None, samples: Any
+) -> Compiled:
     """Lowers, plans and writes."""
     fold_batch_norm(static.graph)
     program = lower(static.graph, static.slots, static.axes)
@@ -223,10 +248,19 @@ def _finish(static: _Static, batch_axes: Mapping[str, int]) -> Compiled:
     about: dict[str, Any] = {
         "source": graph.source, "sha256": graph.sha256, "producer": graph.producer, "opset": graph.opset,
         "kind": static.kind, "time_axis": axes, "batch_axis": batch, "states": states, "notes": static.notes,
+        "weights": weights,
     }  # fmt: skip
+    errors: dict[str, OutputError] = {}
+    if weights != "f32":
+        exact = images.build(program, about) if tolerance is not None else b""
+        convert(program, weights)
+        if tolerance is not None:
+            errors = measure(exact, images.build(program, about), program, samples)
+            judge(errors, weights, tolerance, graph.source or "the model")
+            about["errors"] = {name: error.relative for name, error in errors.items()}
     return Compiled(
         images.build(program, about), static.kind, _shapes(program.inputs), _shapes(program.outputs),
-        _shapes(program.states), axes, static.pairs, static.notes, program,
+        _shapes(program.states), axes, static.pairs, static.notes, program, weights, errors,
     )  # fmt: skip
 
 

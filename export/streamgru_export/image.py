@@ -113,7 +113,7 @@ class _Strings:
 
 
 def _place_constants(tensors: list[Tensor]) -> bytes:
-    """The data section; constants of equal bytes share them."""
+    """The data section; constants of equal bytes share them, but for matrices of 8 bits, which the core wants apart."""
     data = bytearray()
     known: dict[bytes, int] = {}
     for t in tensors:
@@ -121,10 +121,13 @@ def _place_constants(tensors: list[Tensor]) -> bytes:
             continue
         assert t.data is not None
         raw = np.ascontiguousarray(t.data).tobytes()
-        if raw not in known:
-            known[raw] = len(data)
+        apart = t.layout == Layout.PACKED and t.dtype == np.int8
+        if apart or raw not in known:
+            t.offset = len(data)
             data += raw.ljust(_rounded(len(raw)), b"\0")
-        t.offset = known[raw]
+            known.setdefault(raw, t.offset)
+        else:
+            t.offset = known[raw]
     return bytes(data)
 
 

@@ -23,6 +23,8 @@ DTYPE_CODES = {
     np.dtype(np.int64): 2,
     np.dtype(np.int32): 3,
     np.dtype(np.bool_): 4,
+    np.dtype(np.float16): 5,
+    np.dtype(np.int8): 6,
 }
 
 

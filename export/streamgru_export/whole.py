@@ -43,6 +43,8 @@ class WholeGraph:
         Dimensions that are bound for good.
     time_axis : mapping, optional
         Input name -> time axis, where it is not found or not what is meant.
+    weights : {"f32", "f16", "i8"}
+        As :func:`streamgru_export.compile`.
 
     Raises
     ------
@@ -55,10 +57,12 @@ class WholeGraph:
         source: str | os.PathLike[str] | bytes,
         dims: Mapping[str, int] | None = None,
         time_axis: Mapping[str, int] | None = None,
+        weights: str = "f32",
     ) -> None:
         self.graph = read(source)
         self.fixed = dict(dims or {})
         self.time_axis = time_axis
+        self.weights = weights
         self.inputs, self.outputs = _declared(source, [p.name for p in self.graph.inputs])
 
     def bind(self, shapes: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
@@ -90,7 +94,7 @@ class WholeGraph:
 
     def image(self, dims: Mapping[str, int]) -> bytes:
         """The image for these numbers."""
-        return compile(self.graph, mode="whole", dims=dims).image
+        return compile(self.graph, mode="whole", dims=dims, weights=self.weights).image
 
     def output_types(self, dims: Mapping[str, int]) -> dict[str, TensorType]:
         """Each output's dtype and shape for these numbers."""

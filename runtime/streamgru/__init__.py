@@ -21,10 +21,12 @@ from .errors import (
     NonFiniteError,
     ParityError,
     ShapeError,
+    SlotError,
     StateError,
     StreamgruError,
 )
 from .model import Model, TensorInfo, load
+from .pool import Pool
 from .session import InferenceSession
 from .stream import Stream
 from .whole import NodeArg, WholeModel
@@ -44,7 +46,9 @@ __all__ = [
     "NonFiniteError",
     "ParityError",
     "ParityReport",
+    "Pool",
     "ShapeError",
+    "SlotError",
     "StateError",
     "Stream",
     "StreamgruError",

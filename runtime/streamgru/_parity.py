@@ -78,7 +78,7 @@ def parity(
         Of the random frames.
     tolerance : float
         The largest difference allowed: absolute for outputs within ±1, else relative to the largest. The
-        default suits float32 weights; quantised ones need a larger one.
+        default suits float32 weights; an image with "f16" or "i8" weights needs the error that you allow it.
     reference : str, optional
         What the table of differences is measured from: one of PEERS. By default the
         first that can be run.
@@ -118,9 +118,10 @@ def parity(
         raise ValueError(f"reference {reference!r} was not run: {why}")
     chosen = reference or next((peer for peer in PEERS if peer in found), None)
     rounding = _rounding(found)
+    weights = source.model.metadata.get("weights") or "f32"
     checks = tuple(Check(compare(found[STEP], found[peer]), tolerance) for peer in PEERS if peer in found)
     identical = same_bits(found[STEP], found[RUN])
-    reasons = _reasons(checks, identical, module, not_compared, rounding)
+    reasons = _reasons(checks, identical, module, not_compared, rounding, weights)
     return ParityReport(
         ok=not reasons,
         reasons=reasons,
@@ -140,6 +141,7 @@ def parity(
         environment=setup.environment(),
         hashes=setup.hashes(source, frames, module),
         traces=found,
+        weights=weights,
     )
 
 
@@ -231,10 +233,19 @@ def _rounding(found: Mapping[str, Trace]) -> float | None:
 
 
 def _reasons(
-    checks: tuple[Check, ...], identical: bool, module: Any, not_compared: Mapping[str, str], rounding: float | None
+    checks: tuple[Check, ...],
+    identical: bool,
+    module: Any,
+    not_compared: Mapping[str, str],
+    rounding: float | None,
+    weights: str,
 ) -> tuple[str, ...]:
     """Why the verdict does not hold."""
     reasons = [_reason(check) for check in checks if not check.ok]
+    if reasons and weights != "f32":
+        reasons.append(
+            f"the image has {weights} weights, which move the outputs: state what they may cost as the tolerance"
+        )
     if reasons and rounding is not None:
         reasons.append(
             f"for comparison: the other float32 implementations are themselves {rounding:.2g} off float64 here"

@@ -151,17 +151,29 @@ def _train(args: argparse.Namespace) -> int:
 
 def _compile(args: argparse.Namespace) -> int:
     output = args.output or args.onnx.with_suffix(".sgru")
-    _need("streamgru_export").compile(args.onnx, output)
+    samples = None
+    if args.samples is not None:
+        if args.tolerance is None:
+            raise ValueError("--samples are frames for --tolerance: give both")
+        samples = _read_frames(args.samples, streamgru.load(args.onnx).inputs)
+    compiled = _need("streamgru_export").compile(
+        args.onnx, output, weights=args.weights, tolerance=args.tolerance, samples=samples
+    )
     size = output.stat().st_size
-    _tell(args, {"ok": True, "sgru": str(output), "bytes": size}, f"wrote {output}, {size:,} bytes")
+    errors = {name: error.relative for name, error in compiled.errors.items()}
+    text = [f"wrote {output}, {size:,} bytes"]
+    text += [f"{args.weights} weights move {name} by {error:.3%} of its RMS" for name, error in errors.items()]
+    data = {"ok": True, "sgru": str(output), "bytes": size, "weights": args.weights, "errors": errors}
+    _tell(args, data, "\n".join(text))
     return 0
 
 
 def _info(args: argparse.Namespace) -> int:
     model = streamgru.load(args.model)
     tensors = {"inputs": model.inputs, "outputs": model.outputs, "states": model.states}
-    data: dict[str, Any] = {"ok": True, "model": str(args.model), "isa": streamgru.isa()}
-    lines = [f"{args.model}, kernels {streamgru.isa()}"]
+    weights = model.metadata.get("weights", "f32")
+    data: dict[str, Any] = {"ok": True, "model": str(args.model), "isa": streamgru.isa(), "weights": weights}
+    lines = [f"{args.model}, {weights} weights, kernels {streamgru.isa()}"]
     for kind, infos in tensors.items():
         data[kind] = [{"name": t.name, "shape": list(t.shape), "dtype": np.dtype(t.dtype).name} for t in infos]
         lines += [f"{kind[:-1]:<8} {t.name:<24} {np.dtype(t.dtype).name:<8} {list(t.shape)}" for t in infos]
@@ -376,10 +388,23 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="go on from a checkpoint.pt of this recipe")
 
     sub = command(
-        "compile", _compile, "compile an ONNX model to an image", "streamgru compile model.onnx -o model.sgru"
+        "compile",
+        _compile,
+        "compile an ONNX model to an image",
+        "streamgru compile model.onnx -o model.sgru --weights i8 --tolerance 0.02",
     )
     sub.add_argument("onnx", type=Path)
     sub.add_argument("-o", "--output", type=Path, metavar="SGRU", help="default: beside the model")
+    sub.add_argument(
+        "--weights",
+        choices=["f32", "f16", "i8"],
+        default="f32",
+        help="what matrices are stored as (default %(default)s)",
+    )
+    sub.add_argument(
+        "--tolerance", type=float, help="refuse weights that move an output by more of its RMS, such as 0.02 (RMSE)"
+    )
+    sub.add_argument("--samples", type=Path, metavar="FRAMES", help="frames to measure that on, as for `streamgru run`")
 
     sub = command("info", _info, "list a model's inputs, outputs and states", "streamgru info model.sgru --json")
     sub.add_argument("model", type=Path)

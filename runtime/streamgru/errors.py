@@ -24,6 +24,10 @@ class StateError(StreamgruError):
     """A saved state does not fit, or a closed stream was used."""
 
 
+class SlotError(StreamgruError, LookupError):
+    """A slot of a pool that is not open, of another pool, or named twice in a step; or no slot is free."""
+
+
 class NonFiniteError(StreamgruError, ArithmeticError):
     """A NaN or an infinity in a frame, or one that arose in the state. The state is as it was."""
 

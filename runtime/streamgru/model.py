@@ -17,6 +17,7 @@ from ._status import aligned, needs_onnx, raise_for
 from .errors import ImageError, ModelError
 
 if TYPE_CHECKING:
+    from .pool import Pool
     from .stream import Frames, Stream
     from .whole import WholeModel
 
@@ -67,13 +68,16 @@ class Model:
     ----------
     inputs, outputs, states : tuple of TensorInfo
     metadata : dict
-        Where the model came from: ``source``, ``sha256``, ``producer``, ``kind``, ``time_axis``, ``notes``.
+        Where the model came from: ``source``, ``sha256``, ``producer``, ``kind``, ``time_axis``, ``notes``,
+        ``weights``.
     """
 
-    def __init__(self, image: bytes | mmap.mmap | npt.NDArray[np.uint8], name: str = "the image") -> None:
+    def __init__(
+        self, image: bytes | mmap.mmap | npt.NDArray[np.uint8], name: str = "the image", *, threads: int = 1
+    ) -> None:
         """Open an image held in memory; it is copied where it can be written or does not lie on a 64-byte boundary.
 
-        ``name`` is what error messages call it.
+        ``name`` is what error messages call it; ``threads`` is for streams and pools that are not told themselves.
 
         Raises
         ------
@@ -89,6 +93,7 @@ class Model:
             memory = aligned(len(memory))
             memory[:] = np.frombuffer(image, np.uint8)
         self._image = memory
+        self.threads = threads
         self._buffer = ffi.from_buffer(memory)
         self._c = ffi.new("sgru_model *")
         raise_for(lib.sgru_model_open(self._c, self._buffer, len(memory)), name)
@@ -138,7 +143,7 @@ class Model:
         finally:
             temporary.unlink(missing_ok=True)
 
-    def stream(self, *, block: int | None = None, nonfinite: str = "refuse") -> Stream:
+    def stream(self, *, block: int | None = None, nonfinite: str = "refuse", threads: int | None = None) -> Stream:
         """Open a stream: one state, one thread at a time.
 
         Parameters
@@ -149,10 +154,35 @@ class Model:
         nonfinite : {"refuse", "pass"}
             What a NaN or infinity in a frame does: raise :class:`NonFiniteError` and leave the state alone,
             or pass as the equations have it, into the state for good.
+        threads : int, optional
+            That share a step, up to the processors there are; each core keeps its part of the weights in its own cache.
+            By default what :func:`load` was told, which is 1. Bits do not depend on it.
         """
         from .stream import Stream
 
-        return Stream(self, block=self._default_block() if block is None else block, nonfinite=nonfinite)
+        block = self._default_block() if block is None else block
+        return Stream(self, block=block, nonfinite=nonfinite, threads=self.threads if threads is None else threads)
+
+    def pool(
+        self, capacity: int, *, lanes: int | None = None, nonfinite: str = "refuse", threads: int | None = None
+    ) -> Pool:
+        """Open a pool of streams that move on together: one pass over the weights serves many.
+
+        Parameters
+        ----------
+        capacity : int
+            Slots that can be open at once.
+        lanes : int, optional
+            Streams that go through the operators side by side; bits do not depend on it. By default up to 64, as many
+            as 8 MB of working memory hold.
+        nonfinite, threads
+            As :meth:`stream`; the threads share the slots.
+        """
+        from .pool import Pool
+
+        return Pool(
+            self, capacity, lanes=lanes, nonfinite=nonfinite, threads=self.threads if threads is None else threads
+        )
 
     def run(self, x: Frames, lengths: npt.ArrayLike | None = None, *, nonfinite: str = "refuse") -> Any:
         """Whole sequences, through a stream of their own.
@@ -235,7 +265,12 @@ def _are_states(value: Any) -> bool:
 
 @overload
 def load(
-    path: str | os.PathLike[str], *, mode: Literal["stream"] = "stream", mapped: bool = False, **options: Any
+    path: str | os.PathLike[str],
+    *,
+    mode: Literal["stream"] = "stream",
+    mapped: bool = False,
+    threads: int = 1,
+    **options: Any,
 ) -> Model: ...
 @overload
 def load(path: str | os.PathLike[str], *, mode: Literal["whole"], length: int, **options: Any) -> Model: ...
@@ -244,7 +279,7 @@ def load(
     path: str | os.PathLike[str], *, mode: Literal["whole"], length: None = None, **options: Any
 ) -> WholeModel: ...
 def load(
-    path: str | os.PathLike[str], *, mode: str = "stream", mapped: bool = False, **options: Any
+    path: str | os.PathLike[str], *, mode: str = "stream", mapped: bool = False, threads: int = 1, **options: Any
 ) -> Model | WholeModel:
     """Load a model from ``.sgru``, or compile it from ``.onnx`` in memory.
 
@@ -259,8 +294,11 @@ def load(
     mapped : bool
         Map an image instead of reading it: processes share its memory, but whoever truncates the file while it is
         mapped kills them, and whoever writes to it has their memory: only for files that nobody else can write.
+    threads : int
+        That share a step of its streams and pools, unless they are told otherwise.
     **options
-        For ``.onnx``: what :func:`streamgru_export.compile` takes (``batch``, ``dims``, ``time_axis``, ``state``, ...).
+        For ``.onnx``: what :func:`streamgru_export.compile` takes (``weights``, ``batch``, ``dims``, ``time_axis``,
+        ``state``, ...).
 
     Raises
     ------
@@ -275,7 +313,7 @@ def load(
             start = file.read(8)
             if start[:4] == b"SGRU" or path.suffix == ".sgru":
                 options = options if mode == "stream" else {"mode": mode, **options}
-                return Model(_read_image(path, file, mapped, options), str(path))
+                return Model(_read_image(path, file, mapped, options), str(path), threads=threads)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
     if mode == "whole" and options.get("length") is None:
@@ -284,7 +322,7 @@ def load(
         return WholeModel(path, **{name: value for name, value in options.items() if name != "length"})
     with needs_onnx(path):
         from streamgru_export.compiler import compile as compile_onnx
-    return Model(compile_onnx(path, mode=mode, **options).image, str(path))
+    return Model(compile_onnx(path, mode=mode, **options).image, str(path), threads=threads)
 
 
 def _read_image(path: Path, file: Any, mapped: bool, options: dict[str, Any]) -> npt.NDArray[np.uint8]:

@@ -64,12 +64,18 @@ class OutputDifference:
     max_ulp: int | None  # in float32's last place, likewise; None for integers, infinities and NaN
     scale: float  # max(1, largest finite |reference|): what a tolerance is multiplied with
     mismatches: int  # of integers and booleans, which must be equal
+    rms: float  # root mean square of the finite reference
     worst: Worst
 
     @property
     def scaled(self) -> float:
         """max_abs / scale: the number held against a tolerance."""
         return self.max_abs / self.scale
+
+    @property
+    def relative(self) -> float:
+        """rmse / rms: what weights of fewer bits are judged by."""
+        return self.rmse / self.rms if self.rms > 0 else float(self.rmse > 0)
 
 
 @dataclass(frozen=True)
@@ -196,7 +202,7 @@ def _output_difference(
     at = tuple(int(k) for k in np.unravel_index(np.argmax(difference), difference.shape))
     worst = Worst(name, int(steps[at[0]]), at[1:], float(a[at]), float(b[at]))
     if b.dtype.kind != "f":
-        return OutputDifference(name, len(steps), 0.0, 0.0, 0.0, None, 1.0, int(np.sum(a != b)), worst)
+        return OutputDifference(name, len(steps), 0.0, 0.0, 0.0, None, 1.0, int(np.sum(a != b)), 0.0, worst)
     size = np.abs(b.astype(np.float64))
     finite = np.isfinite(a) & np.isfinite(b)
     scale = max(1.0, float(np.max(size[np.isfinite(size)], initial=0.0)))
@@ -210,6 +216,7 @@ def _output_difference(
         max_ulp=int(np.max(ulp_distance(a[counted], b[counted]), initial=0)) if finite.all() else None,
         scale=scale,
         mismatches=0,
+        rms=float(np.sqrt(np.mean(size[np.isfinite(size)] ** 2))) if np.isfinite(size).any() else 0.0,
         worst=worst,
     )
 

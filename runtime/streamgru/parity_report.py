@@ -56,6 +56,8 @@ class ParityReport:
         Whether `run` gives the bits of `step`.
     not_compared : dict
         Implementation and reason.
+    weights : str
+        What the image's matrices are stored as: "f32", "f16" or "i8".
     warnings : tuple of str
         What is probably wrong with the graph.
     notes : tuple of str
@@ -85,6 +87,7 @@ class ParityReport:
     environment: Mapping[str, str]
     hashes: Mapping[str, str]
     traces: Mapping[str, Trace] = field(repr=False, compare=False)
+    weights: str = "f32"
 
     @property
     def verdict(self) -> str:

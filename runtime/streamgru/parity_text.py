@@ -26,6 +26,8 @@ def text(report: ParityReport) -> str:
     if report.checks:
         lines += ["", *_checks(report)]
     lines.append(f"  streamgru run gives the bits of step: {'yes' if report.same_bits else 'NO'}")
+    if report.weights != "f32":
+        lines += ["", *_weights(report)]
     if report.not_compared:
         lines += ["", "not compared"]
         lines += [f"  {name + ':':20} {reason}" for name, reason in report.not_compared.items()]
@@ -77,6 +79,15 @@ def _checks(report: ParityReport) -> list[str]:
     return lines
 
 
+def _weights(report: ParityReport) -> list[str]:
+    """What weights of fewer bits cost each output."""
+    ours = next((d for d in report.differences if d.candidate == "streamgru step"), None)
+    if ours is None:
+        return []
+    lines = [f"{report.weights} weights against {ours.reference}: RMSE over the output's RMS, over all steps"]
+    return lines + [f"  {o.output:19} {o.relative:9.3%}" for o in ours.outputs if o.max_ulp is not None]
+
+
 def ulps(count: int | None) -> str:
     """A count of ulps: in full while that is readable."""
     return "–" if count is None else str(count) if count < 100_000 else f"{count:.2g}"
@@ -97,6 +108,7 @@ def plain(report: ParityReport) -> dict[str, Any]:
         "steps": report.steps,
         "seed": report.seed,
         "tolerance": report.tolerance,
+        "weights": report.weights,
         "rounding": report.rounding,
         "reference": report.reference,
         "differences": [_plain_difference(d) for d in report.differences],
@@ -140,6 +152,7 @@ def _plain_difference(d: Difference) -> dict[str, Any]:
                 "steps": o.steps,
                 "max_abs": _number(o.max_abs),
                 "rmse": _number(o.rmse),
+                "rms": _number(o.rms),
                 "scale": o.scale,
                 "mismatches": o.mismatches,
             }

@@ -1,14 +1,15 @@
 """A stream: one state, moved on frame by frame. One thread at a time; any number of streams on one model.
 
 `step` costs little more than the C call: the frame goes by one memmove into the arena that `step_inplace` reads, and
-everything that could be looked up is looked up once; the result is a row of an array made for many steps at once. The
-checks that name what is wrong run only after something was.
+everything that could be looked up is looked up once; a result that nobody holds any more is filled again. The checks
+that name what is wrong run only after something was.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from itertools import chain
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from itertools import cycle
 from typing import Any, Protocol, TypeAlias
 
 import numpy as np
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from ._kernel import ffi, lib
 from ._status import aligned, raise_for
+from ._threads import Threads
 from .errors import ModelError, NonFiniteError, ShapeError, StateError
 from .model import Model, TensorInfo
 
@@ -24,7 +26,7 @@ Frames: TypeAlias = "Array | Mapping[str, Array]"
 Results: TypeAlias = "Array | dict[str, Array]"
 MOST_FRAMES = 2**31  # in a block
 LOCKED_BYTES = 1 << 20  # a step over weights of this size takes some microseconds: it keeps the interpreter lock
-RESULT_BYTES = 16 * 1024  # results of a step are rows of arrays of about this size
+RESULTS = 4  # a step fills these in turn, or a new one where somebody still holds what it gave before
 
 
 class Named(Protocol):
@@ -44,14 +46,15 @@ class Stream:
         several). They belong to the stream, and :meth:`step` uses them too.
     """
 
-    def __init__(self, model: Model, *, block: int = 1, nonfinite: str = "refuse") -> None:
+    def __init__(self, model: Model, *, block: int = 1, nonfinite: str = "refuse", threads: int = 1) -> None:
         if nonfinite not in ("refuse", "pass"):
             raise ValueError(f"nonfinite is 'refuse' or 'pass', not {nonfinite!r}")
         size = lib.sgru_stream_size(model._c, block) if 1 <= block < MOST_FRAMES else 0
         if size == 0:
             raise ValueError(f"block must be at least 1 and fit in memory, not {block}")
         self.model = model
-        self._options = {"block": block, "nonfinite": nonfinite}
+        self._options = {"block": block, "nonfinite": nonfinite, "threads": threads}
+        self._threads = Threads(threads)
         try:
             self._memory = aligned(size)
         except MemoryError as error:
@@ -60,6 +63,7 @@ class Stream:
         flags = lib.SGRU_PASS_NONFINITE if nonfinite == "pass" else 0
         self._open = lib.sgru_stream_init(buffer, size, model._c, block, flags)
         self._c = self._open  # NULL once the stream is closed
+        lib.sgru_stream_use(self._c, self._threads.workers)
         self._inputs = tuple(self._view(lib.sgru_input(self._c, i), t) for i, t in enumerate(model.inputs))
         self._outputs = tuple(self._view(lib.sgru_output(self._c, i), t) for i, t in enumerate(model.outputs))
         self.x = one_or_all(model.inputs, self._inputs)
@@ -74,15 +78,26 @@ class Stream:
 
     def _prepare_fast_path(self) -> None:
         """What `step` needs for a model of one input and one output. A shape of None fits no array."""
-        brief = self.model.sizes["image"] <= LOCKED_BYTES
+        brief = self.model.sizes["image"] <= LOCKED_BYTES and self._threads.n == 1
         self._step_inplace = lib.sgru_step_inplace_locked if brief else lib.sgru_step_inplace
-        self._step_to = lib.sgru_step_to_locked if brief else lib.sgru_step_to
+        self._step_call = lib.sgru_step_call_locked if brief else lib.sgru_step_call
         self._x_shape: tuple[int, ...] | None = None
+        self._slots: list[list[Any]] = []
         if len(self._inputs) == len(self._outputs) == 1:
-            x = self._inputs[0]
-            self._x_shape, self._x_dtype, self._x_bytes = x.shape, x.dtype, x.nbytes
-            self._x_pointer = lib.sgru_input(self._c, 0)
-            self._next_result = chain.from_iterable(_results(self.model.outputs[0])).__next__
+            x, y = self._inputs[0], self._outputs[0]
+            self._x_shape, self._x_dtype = x.shape, x.dtype
+            self._x_buffer = ffi.buffer(lib.sgru_input(self._c, 0), x.nbytes)
+            self._y_shape, self._y_dtype = y.shape, y.dtype
+            self._slots = [[None, ffi.new("sgru_call *", [self._c, ffi.NULL])] for _ in range(RESULTS)]
+            for slot in self._slots:
+                self._renew(slot)
+            self._idle = getrefcount(self._slots[0][0])
+            self._next_slot = cycle(self._slots).__next__
+
+    def _renew(self, slot: list[Any]) -> None:
+        """A new array in place of one that somebody holds. It owns its memory, so a view of it holds it too."""
+        slot[0] = np.empty(self._y_shape, self._y_dtype)
+        slot[1].y = ffi.from_buffer(slot[0])
 
     # ---- frames ----
 
@@ -112,14 +127,16 @@ class Stream:
         """
         if type(x) is ndarray and x.shape == self._x_shape and x.dtype is self._x_dtype:
             try:
-                ffi_memmove(self._x_pointer, x, self._x_bytes)
+                self._x_buffer[EVERYTHING] = x
             except (ValueError, BufferError):
-                _check(self.model.inputs[0], x, self.model.inputs[0].shape)
+                check_array(self.model.inputs[0], x, self.model.inputs[0].shape)
                 raise
-            y, address = self._next_result()
-            if status := self._step_to(self._c, address):
+            slot = self._next_slot()
+            if getrefcount(slot[0]) != self._idle:
+                self._renew(slot)
+            if status := self._step_call(slot[1]):
                 self._refuse(x, status)
-            return y
+            return slot[0]
         return self._step_any(x)
 
     def _step_any(self, x: Frames) -> Any:
@@ -257,6 +274,9 @@ class Stream:
     def close(self) -> None:
         """End the stream; a further call raises :class:`StateError`. Closing twice is fine."""
         self._c = ffi.NULL
+        for _, call in self._slots:
+            call.stream = ffi.NULL
+        self._threads.stop()
 
     def __enter__(self) -> Stream:
         return self
@@ -302,21 +322,12 @@ class Stream:
         return arrays
 
 
-ffi_memmove = ffi.memmove
 ndarray = np.ndarray
+EVERYTHING = slice(None)
+getrefcount: Callable[[object], int] = getattr(sys, "getrefcount", lambda _: 1)
 
 
-def _results(tensor: TensorInfo) -> Iterator[Iterator[tuple[Array, int]]]:
-    """For ever: arrays that nobody has seen yet, with their addresses; several at a time are made at the price of one."""
-    size = max(1, int(np.prod(tensor.shape, dtype=np.int64)) * tensor.dtype.itemsize)
-    rows = max(1, RESULT_BYTES // size)
-    while True:
-        array = np.empty((rows, *tensor.shape), tensor.dtype)
-        start = array.ctypes.data
-        yield zip(array, range(start, start + rows * size, size), strict=True)
-
-
-def _check(tensor: TensorInfo, array: Array, shape: tuple[int, ...]) -> Array:
+def check_array(tensor: TensorInfo, array: Array, shape: tuple[int, ...]) -> Array:
     """The array, where its dtype, shape (up to axes of length 1) and layout are what the input takes."""
     if not isinstance(array, np.ndarray):
         raise ShapeError(
@@ -336,7 +347,7 @@ def _check(tensor: TensorInfo, array: Array, shape: tuple[int, ...]) -> Array:
 
 def as_frame(tensor: TensorInfo, array: Array) -> Array:
     """A checked array in the frame's own shape."""
-    return _check(tensor, array, tensor.shape).reshape(tensor.shape)
+    return check_array(tensor, array, tensor.shape).reshape(tensor.shape)
 
 
 def as_frames(tensor: TensorInfo, array: Array) -> Array:
@@ -344,7 +355,7 @@ def as_frames(tensor: TensorInfo, array: Array) -> Array:
     axis = tensor.time_axis or 0
     frames = np.shape(array)[axis] if np.ndim(array) > axis else 0
     shape = (*tensor.shape[:axis], frames, *tensor.shape[axis:])
-    return np.moveaxis(_check(tensor, array, shape).reshape(shape), axis, 0)
+    return np.moveaxis(check_array(tensor, array, shape).reshape(shape), axis, 0)
 
 
 def as_list(inputs: Sequence[Named], x: Frames) -> list[Array]:

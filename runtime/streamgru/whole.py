@@ -110,7 +110,7 @@ class WholeModel:
     """
 
     def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
-        """``options`` are ``dims`` and ``time_axis`` as :func:`streamgru_export.compile` takes them."""
+        """``options`` are ``dims``, ``time_axis`` and ``weights`` as :func:`streamgru_export.compile` takes them."""
         with needs_onnx(path):
             from streamgru_export.whole import WholeGraph
         self._images = Images(WholeGraph(path, **options))

@@ -90,7 +90,7 @@ static uint32_t optional(image *im, uint32_t n)
 static uint32_t weights(image *im, uint32_t rows, uint32_t columns)
 {
     float *w = randoms((size_t)rows * columns, 1.0f);
-    uint32_t id = add_packed(im, rows, columns, w);
+    uint32_t id = add_packed_as(im, any_format(), rows, columns, w);
     free(w);
     return id;
 }
@@ -333,7 +333,12 @@ static void alter(unsigned char *bytes)
     sgru_tensor_rec *t = (sgru_tensor_rec *)(bytes + h->tensors) + below(h->n_tensors);
     sgru_op_rec *op = (sgru_op_rec *)(bytes + h->ops);
     uint32_t *words = (uint32_t *)(bytes + h->words), ids = (uint32_t)op->n_in + op->n_out;
-    switch (below(12)) {
+    switch (below(13)) {
+    case 12:
+        if (t->kind == KIND_CONST && t->dtype == SGRU_I8)
+            bytes[h->data + (t->offset + below((uint32_t)bytes_of(t))) % h->data_size] ^=
+                (unsigned char)(1u << below(8));
+        break;
     case 0: t->dtype = (uint8_t)(1 + below(6)); break;
     case 1: t->kind = (uint8_t)below(3); break;
     case 2: t->dims[below(4)] = altered(t->dims[below(4)]); break;

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "internal.h"
+#include "packing.h"
 
 enum { MOST_TENSORS = 64, MOST_OPS = 16, MOST_WORDS = 1024 };
 
@@ -50,19 +51,45 @@ static inline uint32_t add_const(image *im, int dtype, uint32_t n, const void *v
     return id;
 }
 
-/* w: [rows][columns] row-major; stored as packed rows. */
+/* w: [rows][columns] row-major; stored as packed rows of SGRU_F32, SGRU_F16 or SGRU_I8. `stored` gets the values these have, and may
+ * be w. */
+static inline uint32_t add_weights(image *im, int dtype, uint32_t rows, uint32_t columns, const float *w, float *stored)
+{
+    uint32_t dims[] = {rows, columns}, id = add_tensor(im, dtype, KIND_CONST, LAYOUT_PACKED, 2, dims);
+    im->data = realloc(im->data, im->data_size);
+    unsigned char *to = im->data + im->tensors[id].offset;
+    memset(to, 0, im->data_size - im->tensors[id].offset);
+    if (dtype == SGRU_I8) {
+        int8_t *q = malloc((size_t)rows * columns);
+        float *scale = malloc(rows * sizeof *scale);
+        quantise_rows(rows, columns, w, q, scale), pack_i8(rows, columns, q, scale, to);
+        for (size_t i = 0; i < (size_t)rows * columns; i++) stored[i] = (float)q[i] * scale[i / columns];
+        free(q), free(scale);
+        return id;
+    }
+    for (uint32_t m = 0; m < rows; m++)
+        for (uint32_t k = 0; k < columns; k++) {
+            size_t at = packed_at(rows, columns, m, k);
+            float w_mk = w[(size_t)m * columns + k];
+            uint16_t half = half_of(w_mk);
+            if (dtype == SGRU_F16) memcpy(to + 2 * at, &half, 2), w_mk = float_of_half(half);
+            else memcpy(to + 4 * at, &w_mk, 4);
+            stored[(size_t)m * columns + k] = w_mk;
+        }
+    return id;
+}
+
+static inline uint32_t add_packed_as(image *im, int dtype, uint32_t rows, uint32_t columns, const float *w)
+{
+    float *stored = malloc((size_t)rows * columns * sizeof *stored);
+    uint32_t id = add_weights(im, dtype, rows, columns, w, stored);
+    free(stored);
+    return id;
+}
+
 static inline uint32_t add_packed(image *im, uint32_t rows, uint32_t columns, const float *w)
 {
-    uint32_t dims[] = {rows, columns}, id = add_tensor(im, SGRU_F32, KIND_CONST, LAYOUT_PACKED, 2, dims);
-    im->data = realloc(im->data, im->data_size);
-    float *to = (float *)(im->data + im->tensors[id].offset);
-    memset(to, 0, im->data_size - im->tensors[id].offset);
-    for (uint32_t m = 0; m < rows; m++) {
-        uint32_t block = m / 16, left = rows - block * 16, width = left >= 16 ? 16 : (left + 3) / 4 * 4;
-        for (uint32_t k = 0; k < columns; k++)
-            to[block * sgru_block_step(columns) + k * width + m % 16] = w[(size_t)m * columns + k];
-    }
-    return id;
+    return add_packed_as(im, SGRU_F32, rows, columns, w);
 }
 
 static inline void add_op(image *im, uint16_t code, uint16_t n_in, const uint32_t *in, uint16_t n_out,

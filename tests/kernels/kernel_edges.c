@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 
 #include "kernels/kernels.h"
+#include "packing.h"
 #include "random.h"
 
 enum { PAGE = 1 << 20, BUFFERS = 12, LONGEST = 70 };
@@ -166,6 +167,55 @@ static void try_affine(const sgru_kernels *k)
     compare("affine over init", k->name, (unsigned)M, n, WANT, GOT);
 }
 
+static void try_affine_f16(const sgru_kernels *k)
+{
+    size_t M = 1 + below(90), K = 1 + below(20), C = 1 + below(9), ld_x = K + below(3), ld_y = M + below(3),
+           n = (C - 1) * ld_y + M, halves = sgru_packed_count(M, K);
+    uint16_t *w = (uint16_t *)ends[2] - halves;
+    for (size_t i = 0; i < halves; i++) w[i] = below(8) ? half_of(uniform(2.0f)) : (uint16_t)below(0x7C01);
+    float *x = input(3, (C - 1) * ld_x + K, 1), *init = below(4) ? input(4, M, 1) : NULL;
+    memset(WANT, 0, n * 4), memset(GOT, 0, n * 4);
+    ref()->affine_f16(M, K, C, w, init, 0, x, ld_x, WANT, ld_y), k->affine_f16(M, K, C, w, init, 0, x, ld_x, GOT, ld_y);
+    compare("affine_f16", k->name, (unsigned)M, n, WANT, GOT);
+}
+
+/* Columns of every size, with the largest possible sums now and then; the integers are held against plain loops. */
+static void try_affine_i8(const sgru_kernels *k)
+{
+    size_t M = 1 + below(below(8) ? 150 : 20), K = 1 + below(below(4) ? 20 : 300), C = 1 + below(below(2) ? 3 : 20);
+    size_t ld_x = K + below(3), ld_y = M + below(3), n = (C - 1) * ld_y + M, bytes = sgru_packed_bytes_i8(M, K);
+    size_t q_bytes = C * sgru_q_step(K);
+    int extreme = below(8) == 0, each = (int)below(2);
+    static int8_t weights[150 * 300];
+    static float scales[150];
+    for (size_t i = 0; i < M * K; i++) weights[i] = (int8_t)(extreme ? 127 : (int)below(255) - 127);
+    for (size_t m = 0; m < M; m++) scales[m] = below(16) ? fabsf(uniform(0.1f)) : any(0);
+    unsigned char *w = (unsigned char *)ends[2] - bytes, *q = (unsigned char *)ends[5] - q_bytes,
+                  *q_k = (unsigned char *)ends[6] - q_bytes;
+    pack_i8(M, K, weights, scales, w);
+    float *x = input(3, (C - 1) * ld_x + K, below(4) != 0), *init = below(4) ? input(4, each ? n : M, 1) : NULL;
+    for (size_t c = 0; c < C; c++)
+        for (size_t i = 0, what = below(8); i < K && what < 4; i++)
+            x[c * ld_x + i] = what == 0 ? 0.0f : what == 1 ? uniform(0x1p-95f) : what == 2 ? 3.0f : uniform(2.0f);
+    memset(WANT, 0, n * 4), memset(GOT, 0, n * 4);
+    ref()->quantise(K, C, x, ld_x, q), k->quantise(K, C, x, ld_x, q_k);
+    ref()->affine_i8(M, K, C, (int8_t *)w, init, each ? ld_y : 0, q, WANT, ld_y);
+    k->affine_i8(M, K, C, (int8_t *)w, init, each ? ld_y : 0, q_k, GOT, ld_y);
+    compare("affine_i8", k->name, (unsigned)M, n, WANT, GOT);
+    for (size_t c = 0; c < C; c++)
+        compare("quantise", k->name, (unsigned)K, 1, (float *)(q + c * sgru_q_step(K)),
+                (float *)(q_k + c * sgru_q_step(K)));
+    size_t c = below((uint32_t)C), m = below((uint32_t)M);
+    float most = 0, s = 0;
+    int64_t sum = 0;
+    for (size_t i = 0; i < K; i++) most = fmaxf(most, fabsf(x[c * ld_x + i]));
+    memcpy(&s, q + c * sgru_q_step(K), 4);
+    for (size_t i = 0; i < K && most >= 0x1p-96f && most < INFINITY; i++)
+        sum += (int64_t)nearbyintf(x[c * ld_x + i] * (127 / most)) * weights[m * K + i];
+    float want = fmaf((float)sum, scales[m] * s, init ? init[(each ? c * ld_y : 0) + m] : 0.0f);
+    compare("the plain sum", k->name, (unsigned)K, 1, &want, WANT + c * ld_y + m);
+}
+
 static void try_gru_sums(const sgru_kernels *k)
 {
     size_t H = 16 * (1 + below(8)), I = 1 + below(40), n = 3 * H;
@@ -209,7 +259,8 @@ int main(int argc, char **argv)
     for (unsigned i = 0; (k = sgru_kernels_available(i)); i++)
         for (unsigned turn = 0; turn < count; turn++) {
             for (size_t n = 0; n <= LONGEST; n++) try_rows(k, n);
-            for (unsigned j = 0; j < 100; j++) try_affine(k), try_gru_sums(k), try_matmul(k), try_taps(k);
+            for (unsigned j = 0; j < 100; j++)
+                try_affine(k), try_affine_f16(k), try_affine_i8(k), try_gru_sums(k), try_matmul(k), try_taps(k);
         }
     printf("seed %llu\n%u passed, %u failed\n", (unsigned long long)seed, passed, failed);
     return failed != 0;

@@ -13,6 +13,7 @@ static inline float *randoms(size_t n, float scale)
 }
 
 typedef struct gru {
+    int w_format, r_format;
     uint32_t T, B, I, H, lbr, reverse, has_lens, has_bias, f, g;
     float f_alpha, f_beta, g_alpha, g_beta, clip;
     float *w, *r, *bias_x, *bias_h, *h0, *x; /* [3H][I], [3H][H], [3H], [H], [B][H], [T][B][I] */
@@ -37,6 +38,7 @@ static inline gru random_gru(void)
     c.bias_x = randoms(3 * c.H, 0.5f), c.bias_h = randoms(c.H, 0.5f);
     c.h0 = randoms((size_t)c.B * c.H, 1.0f), c.x = randoms((size_t)c.T * c.B * c.I, 2.0f);
     for (uint32_t b = 0; b < c.B; b++) c.lens[b] = (int32_t)below(c.T + 1);
+    c.w_format = any_format(), c.r_format = below(2) ? c.w_format : any_format();
     return c;
 }
 
@@ -51,10 +53,11 @@ static inline unsigned char *build(const gru *c, uint32_t T, uint32_t first, uin
     uint32_t y = add_tensor(&im, SGRU_F32, KIND_ARENA, LAYOUT_ROWS, 3, y_dims);
     uint32_t h = add_tensor(&im, SGRU_F32, KIND_STATE, LAYOUT_ROWS, 2, h_dims);
     im.tensors[h].reset = add_const(&im, SGRU_F32, B * H, c->h0 + (size_t)first * H);
-    uint32_t in[] = {x, add_packed(&im, 3 * H, I, c->w), SGRU_NONE, SGRU_NONE, SGRU_NONE, SGRU_NONE, SGRU_NONE, h};
+    uint32_t in[] = {
+        x, add_packed_as(&im, c->w_format, 3 * H, I, c->w), SGRU_NONE, SGRU_NONE, SGRU_NONE, SGRU_NONE, SGRU_NONE, h};
     uint32_t out[] = {y, h};
-    in[2] = add_packed(&im, c->lbr ? 3 * H : 2 * H, H, c->r);
-    if (!c->lbr) in[3] = add_packed(&im, H, H, c->r + (size_t)2 * H * H);
+    in[2] = add_packed_as(&im, c->r_format, c->lbr ? 3 * H : 2 * H, H, c->r);
+    if (!c->lbr) in[3] = add_packed_as(&im, c->r_format, H, H, c->r + (size_t)2 * H * H);
     if (c->has_bias) in[4] = add_const(&im, SGRU_F32, 3 * H, c->bias_x);
     if (c->has_bias && c->lbr) in[5] = add_const(&im, SGRU_F32, H, c->bias_h);
     if (with_lens) in[6] = add_const(&im, SGRU_I32, B, c->lens + first);

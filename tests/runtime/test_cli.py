@@ -10,6 +10,7 @@ import pytest
 import torch
 
 import streamgru
+from runtime.models import gru_onnx
 from streamgru.cli import main
 from streamgru_export.zoo import GRUNet
 
@@ -198,7 +199,27 @@ def test_compile_writes_beside_the_model(folder, tmp_path, capsys):
         (tmp_path / data.name).write_bytes(data.read_bytes())
     code, out, _ = run(capsys, "compile", tmp_path / "model.onnx", "--json")
     size = (tmp_path / "model.sgru").stat().st_size
-    assert (code, json.loads(out)) == (0, {"ok": True, "sgru": str(tmp_path / "model.sgru"), "bytes": size})
+    expected = {"ok": True, "sgru": str(tmp_path / "model.sgru"), "bytes": size, "weights": "f32", "errors": {}}
+    assert (code, json.loads(out)) == (0, expected)
+
+
+def test_compile_with_weights_of_8_bits_tells_or_refuses_their_error(tmp_path, capsys):
+    graph, _ = gru_onnx(32, 64)
+    (tmp_path / "model.onnx").write_bytes(graph.SerializeToString())
+    np.save(tmp_path / "frames.npy", np.random.default_rng(5).standard_normal((40, 1, 32)).astype(np.float32))
+    asked = ["compile", tmp_path / "model.onnx", "--weights", "i8", "--samples", tmp_path / "frames.npy"]
+    code, out, _ = run(capsys, *asked, "--tolerance", "0.02", "--json")
+    assert (code, json.loads(out)["weights"]) == (0, "i8")
+    assert 0 < json.loads(out)["errors"]["Y"] < 0.02
+    code, out, _ = run(capsys, "info", tmp_path / "model.sgru", "--json")
+    assert json.loads(out)["weights"] == "i8"
+    code, out, err = run(capsys, *asked, "--tolerance", "0.0001")
+    assert (code, out) == (1, "")
+    assert "'Y'" in err
+    assert "tolerance of 0.01%" in err
+    code, _, err = run(capsys, *asked)
+    assert code == 1
+    assert "--tolerance" in err
 
 
 def test_compile_refuses_what_is_no_onnx(tmp_path, capsys):

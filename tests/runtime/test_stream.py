@@ -282,3 +282,33 @@ def test_a_bad_saved_state_is_refused(unchanged, damage):
 def test_bad_stream_options_are_refused(model, options):
     with pytest.raises(ValueError, match=r"must be at least 1|'refuse' or 'pass'"):
         model.stream(**options)
+
+
+def test_results_that_somebody_holds_never_change():
+    """Those that nobody holds are filled again; views, and what lives on in another array's base, count as held."""
+    x = sequence(200)
+    expected = gru_model().stream().run(x)
+    stream = gru_model().stream()
+    every, views, some = [], [], []
+    for t, frame in enumerate(x):
+        y = stream.step(frame)
+        if t % 3 == 0:
+            some.append(y)
+        elif t % 3 == 1:
+            views.append(memoryview(y) if t % 2 else y[..., ::2])
+        every.append(y.copy())
+    np.testing.assert_array_equal(every, expected)
+    np.testing.assert_array_equal(some, expected[::3])
+    for view, y in zip(views, expected[1::3], strict=False):
+        array = np.asarray(view)
+        np.testing.assert_array_equal(array, y if array.shape == y.shape else y[..., ::2])
+
+
+def test_results_of_two_streams_are_apart():
+    model, x = gru_model(), sequence(9)
+    a, b = model.stream(), model.stream()
+    kept = [(a.step(frame), b.step(2 * frame)) for frame in x]
+    again, other = model.stream(), model.stream()
+    for frame, (one, two) in zip(x, kept, strict=True):
+        np.testing.assert_array_equal(one, again.step(frame))
+        np.testing.assert_array_equal(two, other.step(2 * frame))

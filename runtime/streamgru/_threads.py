@@ -1,0 +1,54 @@
+"""Threads that take part in a step; the stream or pool that starts them owns them."""
+
+from __future__ import annotations
+
+import os
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from ._kernel import ffi, lib
+from ._status import aligned
+
+
+def processors() -> int:
+    """How many this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+class Threads:
+    """A team of `n` threads, the caller's included; they end when this object does.
+
+    Attributes
+    ----------
+    n : int
+    workers : sgru_workers *, NULL for a team of one
+    """
+
+    def __init__(self, n: int) -> None:
+        """ValueError: fewer than one, or more than the process has processors; RuntimeError: the system gives none."""
+        most = min(processors(), lib.SGRU_MOST_THREADS)
+        if not 1 <= n <= most:
+            raise ValueError(f"threads is 1 to {most}, the processors that this process may use; not {n}")
+        self.n = n
+        self.workers: Any = ffi.NULL
+        self._end: Callable[[], object] = int  # nothing
+        if n == 1:
+            return
+        memory = aligned(lib.sgru_threads_size(n))
+        threads = lib.sgru_threads_start(ffi.from_buffer(memory), len(memory), n)
+        if threads == ffi.NULL:
+            raise RuntimeError(f"the system refused to start {n - 1} threads")
+        self.workers = lib.sgru_threads_workers(threads)
+        self._end = weakref.finalize(self, _stop, threads, memory)
+
+    def stop(self) -> None:
+        """End them; no step may follow. Twice is fine."""
+        self._end()
+
+
+def _stop(threads: Any, memory: object) -> None:
+    """The memory is held until here."""
+    lib.sgru_threads_stop(threads)

@@ -107,7 +107,7 @@ static INLINE int v_all_zero(float a) { return a == 0.0f; }
 /* Half precision to float: every half is a float. */
 static float half(uint16_t bits)
 {
-    int32_t sign = (bits & 0x8000) << 16, rest = bits & 0x7FFF;
+    int32_t sign = (int32_t)((uint32_t)(bits & 0x8000) << 16), rest = bits & 0x7FFF;
     if (rest >= 0x7C00) return v_float(sign | 0x7F800000 | (rest & 0x3FF) << 13);
     if (rest >= 0x400) return v_float(sign | (rest + 0x1C000) << 13);
     return sign ? -((float)rest * 0x1p-24f) : (float)rest * 0x1p-24f;

@@ -62,7 +62,8 @@ int sgru_recurrent_check(const sgru_model *m, const sgru_op *op, const recurrent
     if (columns < B) columns = B;
     if (all > columns) all = columns;
     return is_packed(m, op->in[W], G, p[P_I]) && is_optional_weight(m, op->in[kind->bias], G) && sequences_fit(m, op) &&
-           states_fit(m, op, kind) && need_scratch(scratch, q_bytes(m, op, kind) + sizeof(float) * (floats + G * all)) &&
+           states_fit(m, op, kind) &&
+           need_scratch(scratch, q_bytes(m, op, kind) + sizeof(float) * (floats + G * all)) &&
            need_scratch(scratch + 1, q_bytes(m, op, kind) + sizeof(float) * (floats + G * columns));
 }
 

@@ -13,7 +13,7 @@ need aarch64-linux-gnu-gcc 'gcc-aarch64-linux-gnu libc6-dev-arm64-cross'
 need arm-linux-gnueabihf-gcc 'gcc-arm-linux-gnueabihf libc6-dev-armhf-cross'
 need riscv64-linux-gnu-gcc 'gcc-riscv64-linux-gnu libc6-dev-riscv64-cross'
 
-common="random_grus operators rare_functions"
+common="random_grus operators rare_functions kernel_edges"
 vectors="$common random_cells convolutions"
 narrow="$common wide_images environment"
 
@@ -22,7 +22,7 @@ build() {
     local folder=build/qemu/$1 programs=$2 flags=(-std=gnu11 -ffp-contract=off -fno-math-errno -Ic_src -Itests/kernels)
     shift 2
     mkdir -p "$folder"
-    "$@" "${flags[@]}" -O2 -r -nostdlib c_src/*.c c_src/ops/*.c c_src/kernels/*.c -o "$folder/core.o"
+    "$@" "${flags[@]}" -O2 -r -nostdlib c_src/*.c c_src/ops/*.c c_src/kernels/*.c c_src/threads/*.c -o "$folder/core.o"
     for program in $programs; do
         "$@" "${flags[@]}" -O1 -static "tests/kernels/$program.c" "$folder/core.o" -o "$folder/$program" -lm
     done
@@ -35,6 +35,7 @@ run() {
     for program in $programs; do
         local log=build/qemu/$name-$program.log arguments=()
         [ "$program" != random_grus ] || arguments=("$count" 1)
+        [ "$program" != kernel_edges ] || arguments=(1)
         "$@" "$folder/$program" "${arguments[@]}" >"$log" 2>&1 || status=1
         echo "$name $program: $(tail -n 1 "$log")"
         [ "$(digests "$log")" = "$(digests "build/qemu/host-$program.log")" ] ||
@@ -51,7 +52,8 @@ jobs=()
 run x86-64-without-avx host "$common" qemu-x86_64 -cpu Nehalem & jobs+=($!)
 run x86-64-with-avx2 host "$common" qemu-x86_64 -cpu max & jobs+=($!)
 machine() { build "$1" "$2" "${@:4}" && run "$1" "$1" "$2" "$3"; } # machine NAME PROGRAMS EMULATOR COMPILER...
-machine aarch64 "$vectors" qemu-aarch64 aarch64-linux-gnu-gcc & jobs+=($!)
+machine aarch64 "$vectors" qemu-aarch64 aarch64-linux-gnu-gcc && # ... and a processor without dot products
+    run aarch64-without-dot aarch64 kernel_edges qemu-aarch64 -cpu cortex-a57 & jobs+=($!)
 machine armv7 "$narrow" qemu-arm arm-linux-gnueabihf-gcc -mfpu=vfpv4 & jobs+=($!)
 machine armv7-without-fma "$narrow" qemu-arm arm-linux-gnueabihf-gcc -mfpu=vfpv3-d16 & jobs+=($!)
 machine riscv64 "$common" qemu-riscv64 riscv64-linux-gnu-gcc & jobs+=($!)

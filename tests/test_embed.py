@@ -13,7 +13,7 @@ import pytest
 
 import streamgru
 from export.graphs import gru_weights, model, node
-from runtime.models import gru_model
+from runtime.models import gru_model, gru_onnx
 from streamgru.amalgamate import FUNCTIONS_AT, amalgamate
 from streamgru.cli import main
 from streamgru.embed import embed
@@ -44,10 +44,18 @@ def gru32():
     return gru_model(32, 32)
 
 
-def rnnoise():
+def gru32_i8():
+    return streamgru.Model(compile_onnx(gru_onnx(32, 32)[0], weights="i8").image)
+
+
+def rnnoise(weights="f32"):
     if not MODELS.is_dir():
         pytest.skip(f"the real models are not in {MODELS}; $STREAMGRU_MODELS says where they are")
-    return streamgru.load(MODELS / "rnnoise-2018" / "rnnoise_stream.onnx")
+    return streamgru.load(MODELS / "rnnoise-2018" / "rnnoise_stream.onnx", weights=weights)
+
+
+def rnnoise_i8():
+    return rnnoise("i8")
 
 
 def many_operators():
@@ -80,7 +88,7 @@ def many_operators():
 def bare_image(codes):
     """As much of an image as the choice of sources looks at: these operators, their parameters zeros."""
     records = b"".join(struct.pack("<4H24x", code, 0, 0, 30) for code in codes)
-    header = bytearray(128)
+    header = bytearray(128)  # no tensors
     struct.pack_into("<I", header, 36, len(codes))
     struct.pack_into("<2Q", header, 72, 128, 128 + len(records))
     return bytes(header) + records + bytes(4 * 30)
@@ -101,7 +109,7 @@ def text_bytes(tool, path):
 
 
 @pytest.mark.parametrize("compiler", COMPILERS)
-@pytest.mark.parametrize("made", [gru32, rnnoise, many_operators])
+@pytest.mark.parametrize("made", [gru32, gru32_i8, rnnoise, rnnoise_i8, many_operators])
 @pytest.mark.parametrize("kernels", ["ref", "ref,avx2,avx512,neon"])
 def test_it_builds_as_c99_without_a_warning_and_gives_the_same_bits(made, kernels, compiler, tmp_path):
     need(compiler)
@@ -135,6 +143,8 @@ def test_it_has_no_operator_kernel_or_function_that_the_model_does_not_need():
     assert re.findall(r"^const sgru_op_def (\w+)", core, re.MULTILINE) == ["sgru_op_gru"]
     assert "_mm256" not in core
     assert "SGRU_LEFT_OUT(taps_##isa)" in core
+    assert "SGRU_LEFT_OUT(sgru_affine_i8_##integers)" in core
+    assert "SGRU_LEFT_OUT(sgru_affine_i8_##integers)" not in amalgamate(gru32_i8().image)
     assert "SGRU_LEFT_OUT(affine_##isa)" not in core
     assert "sgru_rare_unary(unsigned f, size_t n, const float *x, float *y)\n{" not in core
 
@@ -185,7 +195,7 @@ def test_cmake_builds_it_too(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("made", [gru32, rnnoise, many_operators])
+@pytest.mark.parametrize("made", [gru32, gru32_i8, rnnoise, rnnoise_i8, many_operators])
 @pytest.mark.parametrize("target", BARE)
 @pytest.mark.parametrize("level", ["-Os", "-O3"])
 def test_a_bare_cortex_m_gives_the_same_bits(made, target, level, tmp_path):
@@ -196,7 +206,7 @@ def test_a_bare_cortex_m_gives_the_same_bits(made, target, level, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("made", [gru32, rnnoise, many_operators])
+@pytest.mark.parametrize("made", [gru32, gru32_i8, rnnoise, rnnoise_i8, many_operators])
 @pytest.mark.parametrize("machine", LINUX)
 def test_another_linux_gives_the_same_bits(made, machine, tmp_path):
     compiler, emulator, kernels = LINUX[machine]
@@ -207,7 +217,7 @@ def test_another_linux_gives_the_same_bits(made, machine, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("made", [gru32, rnnoise])
+@pytest.mark.parametrize("made", [gru32, gru32_i8, rnnoise, rnnoise_i8])
 def test_a_cortex_m4f_needs_little_more_than_was_told(made, tmp_path):
     need("arm-none-eabi-gcc")
     told = embed(made(), tmp_path)

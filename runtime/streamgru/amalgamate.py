@@ -31,6 +31,7 @@ QUIET = (
     '#pragma clang diagnostic ignored "-Wunused-function" /* inline ones, of other operators */',
     "#endif",
 )
+KERNELS_OF = {5: ("affine_f16",), 6: ("quantise", "affine_i8")}  # those of weights in half precision and of 8 bits
 RARE_FILE = "kernels/rare.c"  # doubles, large on a small processor: only where one of its functions is needed
 RARE = {"F_SIN", "F_COS", "B_POW", "B_MOD", "B_FMOD"}
 
@@ -41,7 +42,7 @@ DEFINED = re.compile(
 )
 ENUM = re.compile(r"^enum \{(.*?)\}", re.MULTILINE | re.DOTALL)
 EXPORTED = re.compile(r"^(?!static|extern|typedef)\w[\w *]*?\b(sgru_\w+)(?=\(| =)", re.MULTILINE)
-TABLE = re.compile(r"^SGRU_TABLE\((\w+)\);", re.MULTILINE)
+TABLE = re.compile(r"^SGRU_TABLE\((\w+), (\w+), (\w+)\);", re.MULTILINE)  # table, instruction set, its integers
 INCLUDE = re.compile(r'^#include "([\w./]+)"\n', re.MULTILINE)
 MACRO = re.compile(r"^#define (\w+)", re.MULTILINE)
 
@@ -59,7 +60,8 @@ class Sources:
     def __init__(self, folder: Path) -> None:
         files = [*folder.glob("*.[ch]"), *folder.glob("ops/*.[ch]"), *folder.glob("kernels/*.[ch]")]
         self.text = {p.relative_to(folder).as_posix(): p.read_text(encoding="utf-8") for p in sorted(files)}
-        self.kernels = {name: file for file, text in self.text.items() for name in TABLE.findall(text)}
+        self.tables = {found[0]: file for file, text in self.text.items() for found in TABLE.findall(text)}
+        self.kernels = {found[1]: file for file, text in self.text.items() for found in TABLE.findall(text)}
         self.home = {name: file for file, text in self.text.items() for name in _exports(file, text)}
 
     def included(self, file: str) -> list[str]:
@@ -98,7 +100,7 @@ class Sources:
 def _exports(file: str, text: str) -> list[str]:
     if not file.endswith(".c"):
         return []
-    return [*EXPORTED.findall(text), *(f"sgru_kernels_{name}" for name in TABLE.findall(text))]
+    return [*EXPORTED.findall(text), *(f"sgru_kernels_{found[0]}" for found in TABLE.findall(text))]
 
 
 def amalgamate(image: bytes, kernels: Iterable[str] = ("ref",), folder: Path | None = None) -> str:
@@ -134,7 +136,7 @@ def amalgamate(image: bytes, kernels: Iterable[str] = ("ref",), folder: Path | N
     units = {file: sources.expanded(file) for file in files}
     shared = {header: INCLUDE.sub("", sources.text[header]) for header in sources.headers(files)}
     del shared["streamgru.h"]
-    _leave_out_kernels(shared, units)
+    _leave_out_kernels(shared, units, _weights(image))
     _part_names(shared, units)
     return "\n".join([_top(isas, used, sources), *shared.values(), *map(_closed, units.values())])
 
@@ -162,13 +164,15 @@ def _keep_tables(sources: Sources, isas: Iterable[str]) -> None:
     """cpu.c without the tables of other instruction sets."""
     tables = re.compile(r"&sgru_kernels_(\w+)")
     text = sources.text["cpu.c"]
-    sources.text["cpu.c"] = tables.sub(lambda table: table[0] if table[1] in isas else "NULL", text)
+    files = {sources.kernels[isa] for isa in isas}
+    sources.text["cpu.c"] = tables.sub(lambda table: table[0] if sources.tables[table[1]] in files else "NULL", text)
 
 
 def _needed(sources: Sources, isas: Iterable[str]) -> list[str]:
     """The core's files, those of the kernels, and those that define what these call."""
     files = [*CORE, *(sources.kernels[isa] for isa in isas)]
     for file in files:  # grows meanwhile
+        files += {sources.tables[found[2]] for found in TABLE.findall(sources.text[file])} - set(files)
         names = re.findall(r"\bsgru_\w+", sources.expanded(file))
         homes = dict.fromkeys(sources.home[name] for name in names if name in sources.home)
         files += [home for home in homes if home not in files and home != RARE_FILE]
@@ -205,13 +209,21 @@ def _numbers(sources: Sources) -> dict[str, int]:
     return numbers
 
 
-def _leave_out_kernels(shared: dict[str, str], units: dict[str, str]) -> None:
+def _weights(image: bytes) -> set[int]:
+    """The dtypes of an image's tensors."""
+    count = int(np.frombuffer(image, "<u4", 1, 32)[0])
+    at = int(np.frombuffer(image, "<u8", 1, 64)[0])
+    return {image[at + 64 * i] for i in range(count)}
+
+
+def _leave_out_kernels(shared: dict[str, str], units: dict[str, str], dtypes: set[int]) -> None:
     """NULL in the tables for what no operator calls, so that it is not linked."""
     called = {name for text in [*units.values(), *shared.values()] for name in re.findall(r"\bk->(\w+)", text)}
-    head, macro, rest = shared["kernels/kernels.h"].partition("#define SGRU_TABLE(isa)")
+    called -= {name for dtype, names in KERNELS_OF.items() if dtype not in dtypes for name in names}
+    head, macro, rest = shared["kernels/kernels.h"].partition("#define SGRU_TABLE(")
     entries, end, tail = rest.partition("\n    }\n")
-    entry = re.compile(r"\b(?!sgru_)(\w+)_##isa")
-    entries = entry.sub(lambda name: name[0] if name[1] in called else f"SGRU_LEFT_OUT({name[0]})", entries)
+    entry = re.compile(r"\.(\w+) = (\w+_##\w+)")
+    entries = entry.sub(lambda e: e[0] if e[1] in called else f".{e[1]} = SGRU_LEFT_OUT({e[2]})", entries)
     left_out = "#define SGRU_LEFT_OUT(kernel) (0 ? kernel : NULL)\n"
     shared["kernels/kernels.h"] = head + left_out + macro + entries + end + tail
 

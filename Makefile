@@ -51,6 +51,8 @@ bench: $(VENV)/.built ## time the C step against its limit, and a step from Pyth
 	build/bench/step_limit
 	tests/cc.sh benchmarks/weight_formats.c build/bench/weight_formats cc -O3
 	build/bench/weight_formats
+	tests/cc.sh benchmarks/streams.c build/bench/streams cc -O3
+	build/bench/streams
 	$(BIN)/python benchmarks/sizes.py --json build/bench/sizes.json
 	[ ! -d ../shared/models ] || $(BIN)/python benchmarks/models.py --json build/bench/models.json
 

@@ -1,6 +1,7 @@
 """Builds the extension ``streamgru._kernel`` with cffi; the declarations are read from ``streamgru.h`` itself."""
 
 import re
+import sys
 from pathlib import Path
 
 from cffi import FFI
@@ -87,6 +88,7 @@ ffi.set_source(
     depends=[f"c_src/{header}" for header in HEADERS],
     include_dirs=["c_src"],
     extra_compile_args=FLAGS,
+    extra_link_args=["-Wl,--strip-all"] if sys.platform == "linux" else [],
 )
 
 if __name__ == "__main__":

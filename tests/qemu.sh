@@ -13,7 +13,7 @@ need aarch64-linux-gnu-gcc 'gcc-aarch64-linux-gnu libc6-dev-arm64-cross'
 need arm-linux-gnueabihf-gcc 'gcc-arm-linux-gnueabihf libc6-dev-armhf-cross'
 need riscv64-linux-gnu-gcc 'gcc-riscv64-linux-gnu libc6-dev-riscv64-cross'
 
-common="random_grus operators rare_functions kernel_edges"
+common="random_grus operators rare_functions checkkernels"
 vectors="$common random_cells convolutions"
 narrow="$common wide_images environment"
 
@@ -35,7 +35,7 @@ run() {
     for program in $programs; do
         local log=build/qemu/$name-$program.log arguments=()
         [ "$program" != random_grus ] || arguments=("$count" 1)
-        [ "$program" != kernel_edges ] || arguments=(1)
+        [ "$program" != checkkernels ] || arguments=(1)
         "$@" "$folder/$program" "${arguments[@]}" >"$log" 2>&1 || status=1
         echo "$name $program: $(tail -n 1 "$log")"
         [ "$(digests "$log")" = "$(digests "build/qemu/host-$program.log")" ] ||
@@ -53,7 +53,7 @@ run x86-64-without-avx host "$common" qemu-x86_64 -cpu Nehalem & jobs+=($!)
 run x86-64-with-avx2 host "$common" qemu-x86_64 -cpu max & jobs+=($!)
 machine() { build "$1" "$2" "${@:4}" && run "$1" "$1" "$2" "$3"; } # machine NAME PROGRAMS EMULATOR COMPILER...
 machine aarch64 "$vectors" qemu-aarch64 aarch64-linux-gnu-gcc && # ... and a processor without dot products
-    run aarch64-without-dot aarch64 kernel_edges qemu-aarch64 -cpu cortex-a57 & jobs+=($!)
+    run aarch64-without-dot aarch64 checkkernels qemu-aarch64 -cpu cortex-a57 & jobs+=($!)
 machine armv7 "$narrow" qemu-arm arm-linux-gnueabihf-gcc -mfpu=vfpv4 & jobs+=($!)
 machine armv7-without-fma "$narrow" qemu-arm arm-linux-gnueabihf-gcc -mfpu=vfpv3-d16 & jobs+=($!)
 machine riscv64 "$common" qemu-riscv64 riscv64-linux-gnu-gcc & jobs+=($!)

@@ -164,7 +164,7 @@ def test_sequence_lens_are_those_of_sequences_alone():
 def test_a_stream_has_the_bits_of_the_whole():
     """Forward GRUs with any activations, clip and initial state: step by step, and in one run of the operator."""
     for r in trials(30, 8):
-        names = [str(n) for n in r.choice(list(ACTIVATIONS), 2)]
+        names = [str(n) for n in r.choice([name for name in ACTIVATIONS if name != "ScaledTanh"], 2)]
         options = {**shape(r), "linear_before_reset": int(r.integers(2)), "clip": float(r.choice([0.0, 0.5])),
                    "initial": bool(r.integers(2)), "h": int(r.integers(1, 20))}  # fmt: skip
         print(names, options)

@@ -33,8 +33,9 @@ static INLINE float v_float(int32_t i)
 static INLINE float v_fma(float a, float b, float c) { return __builtin_fmaf(a, b, c); }
 #else
 /* a · b + c rounded once. The product is exact in a double; the sum is rounded to odd, which keeps what the rounding to
- * float needs to know (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", IEEE Trans. Computers 2008). */
-static INLINE float v_fma(float a, float b, float c)
+ * float needs to know (Boldo and Melquiond, "Emulation of FMA and correctly rounded sums", IEEE Trans. Computers 2008). A
+ * call, since it stands in a thousand places. */
+static __attribute__((noinline)) float v_fma(float a, float b, float c)
 {
     double product = (double)a * b, sum = product + c, part = sum - product;
     double error = (product - (sum - part)) + (c - part);

@@ -1,9 +1,8 @@
 /* The functions of one element, written once over the vector primitives of an ISA (avx2.c lists them).
  *
  * Each is a fixed sequence of IEEE operations: the same bits in every lane of every ISA. No estimates (rcp, rsqrt), no
- * libm. Minimum and maximum mean `a < b ? a : b` and `a > b ? a : b`, so a NaN in b passes. A NaN passes every function if its
- * payload is empty, as all NaNs of a stream are (`tidy`).
- * The polynomials are minimax fits; the errors stated were measured over every float (tests/test_vmath.py). */
+ * libm. Minimum and maximum mean `a < b ? a : b` and `a > b ? a : b`, so a NaN in b passes. A NaN of any
+ * payload passes every function as a NaN. The polynomials are minimax fits; the errors stated were measured over every float (tests/test_vmath.py). */
 
 static INLINE V v_polynomial(V x, const float *c, int degree)
 {
@@ -30,7 +29,7 @@ static INLINE V v_expm1_small(V r)
     return v_fma(v_mul(r, r), v_polynomial(r, c, 4), r);
 }
 
-/* exp(x) for -87.33 <= x <= 88.72. */
+/* exp(x) for -87.33 <= x <= 88.72; any number elsewhere, and not always a NaN for a NaN. */
 static INLINE V v_exp_inside(V x)
 {
     VI shifted_n;
@@ -42,9 +41,8 @@ static INLINE V v_exp_inside(V x)
 /* exp(x): 0 below -87.33 (where the result would be subnormal), +inf above 88.7228. */
 static INLINE V v_exp(V x)
 {
-    const V low = v_set1(-87.33f), high = v_set1(88.7228317f);
-    V y = v_exp_inside(v_max(low, v_min(high, x)));
-    y = v_select(v_lt(x, low), v_set1(0.0f), y);
+    const V zero = v_set1(0.0f), low = v_set1(-87.33f), high = v_set1(88.7228317f);
+    V y = v_select(v_le(low, x), v_exp_inside(x), v_max(zero, x)); /* max: 0, or the NaN */
     return v_select(v_lt(high, x), v_set1(INFINITY), y);
 }
 
@@ -63,7 +61,7 @@ static INLINE V v_sigmoid(V x)
 {
     const V zero = v_set1(0.0f), one = v_set1(1.0f), low = v_set1(-87.3f);
     V a = v_sub(zero, v_abs(x));
-    V e = v_select(v_lt(a, low), zero, v_exp_inside(v_max(low, a)));
+    V e = v_select(v_le(low, a), v_exp_inside(a), v_max(zero, a)); /* max: 0, or the NaN */
     V q = v_div(e, v_add(one, e));
     V whole = v_select(v_lt(x, zero), e, one);
     return v_fma(v_sub(zero, q), whole, whole);

@@ -84,7 +84,15 @@ static void end(void)
 }
 #define CALL(what, number, ...) begin(what, (unsigned)(number), k), (__VA_ARGS__), end()
 
-/* NaNs have an empty payload, as all NaNs of a stream; finite numbers are mostly tame. */
+/* A float of any bits: now and then a NaN of any sign and payload, which a weight can be. */
+static float any_bits(uint32_t bits)
+{
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+/* Finite numbers are mostly tame. */
 static float any(int tame)
 {
     static const float edges[] = {0.0f,
@@ -112,14 +120,11 @@ static float any(int tame)
                                   1e-30f,
                                   -3.0f};
     uint32_t choice = below(tame ? 64 : 8);
-    float f;
     if (choice == 0) return below(2) ? INFINITY : -INFINITY;
-    if (choice == 1) return NAN;
+    if (choice == 1) return any_bits(0x7F800001u + below(0x7FFFFE) + (below(2) << 31));
     if (choice < 5) return edges[below(24)];
     if (choice > 5 || tame) return uniform(4.0f);
-    uint32_t bits = below(1u << 31) << 1 | below(2);
-    memcpy(&f, &bits, 4);
-    return f == f ? f : NAN;
+    return any_bits(below(1u << 31) << 1 | below(2));
 }
 
 /* n floats next to a forbidden page. */
@@ -158,6 +163,9 @@ static void try_rows(const sgru_kernels *k, size_t n)
     for (unsigned f = 0; f < F_COUNT; f++) {
         if (f == F_NOT) continue;
         ref()->unary(f, alpha, beta, n, v[0], WANT);
+        for (size_t i = 0; i < n; i++)
+            if (v[0][i] != v[0][i] && WANT[i] == WANT[i])
+                function = "unary", variant = f, complain("not a NaN of a NaN");
         CALL("unary", f, k->unary(f, alpha, beta, n, v[0], GOT)), compare(n, WANT, GOT);
         memcpy(GOT, v[0], n * 4);
         CALL("unary in place", f, k->unary(f, alpha, beta, n, GOT, GOT)), compare(n, WANT, GOT);

@@ -339,7 +339,7 @@ static inline void alter(unsigned char *bytes)
     uint32_t *words = (uint32_t *)(bytes + h->words), ids = (uint32_t)op->n_in + op->n_out;
     switch (below(13)) {
     case 12:
-        if (t->kind == KIND_CONST && t->dtype == SGRU_I8)
+        if (t->kind == KIND_CONST && t->dtype == SGRU_I8 && h->data_size && (uint32_t)bytes_of(t))
             bytes[h->data + (t->offset + below((uint32_t)bytes_of(t))) % h->data_size] ^=
                 (unsigned char)(1u << below(8));
         break;

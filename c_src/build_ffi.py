@@ -11,7 +11,7 @@ SOURCES = [
     *("model.c", "stream.c", "pool.c", "profile.c", "cpu.c", "threads/threads.c"),
     *(f"kernels/{name}.c" for name in ("ref", "rare", "avx2", "avx512", "neon")),
     *(f"ops/{name}.c" for name in ("table", "move", "index", "elementwise", "matrix", "dense", "reduce", "order")),
-    *(f"ops/{name}.c" for name in ("recurrent", "gru", "lstm", "rnn", "plane", "conv", "pool")),
+    *(f"ops/{name}.c" for name in ("recurrent", "gru", "lstm", "rnn", "plane", "conv", "window")),
 ]
 HEADERS = [
     *("streamgru.h", "threads/threads.h", "internal.h", "ops/ops.h", "ops/matrix.h", "ops/recurrent.h", "ops/plane.h"),

@@ -13,7 +13,7 @@ extern const sgru_op_def sgru_op_gru, sgru_op_lstm, sgru_op_rnn;                
 extern const sgru_op_def sgru_op_reduce, sgru_op_softmax, sgru_op_normalize, sgru_op_cumsum; /* reduce.c */
 extern const sgru_op_def sgru_op_arg, sgru_op_topk;                                          /* order.c */
 extern const sgru_op_def sgru_op_conv, sgru_op_conv_transpose;                               /* conv.c */
-extern const sgru_op_def sgru_op_pool;                                                       /* pool.c */
+extern const sgru_op_def sgru_op_pool;                                                       /* window.c */
 
 /* Whether a number names a float function of one element that the kernels have. */
 static inline int is_activation(size_t f) { return f < F_COUNT && f != F_NOT && SGRU_HAS_UNARY(f); }

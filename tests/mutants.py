@@ -24,15 +24,21 @@ from typing import NamedTuple
 ROOT = Path(__file__).parents[1]
 WORK = ROOT / "build" / "mutants"
 FILES = [
-    *(f"kernels/{n}" for n in ("ref.c", "rare.c", "avx2.c", "avx512.c", "vmath.h", "products.h", "taps.h")),
-    *("kernels/elementwise.h", "kernels/reduce.h", "stream.c", "model.c"),
-    *(f"ops/{n}.c" for n in ("gru", "recurrent", "lstm", "rnn", "dense", "conv", "elementwise", "reduce", "index")),
-    *(f"ops/{n}.c" for n in ("move", "order", "pool", "plane")),
+    *(
+        f"kernels/{n}"
+        for n in ("ref.c", "rare.c", "avx2.c", "avx512.c", "vmath.h", "products.h", "taps.h", "integer.h")
+    ),
+    *("kernels/elementwise.h", "kernels/reduce.h", "stream.c", "model.c", "pool.c"),
+    *(
+        f"ops/{n}.c"
+        for n in ("gru", "recurrent", "lstm", "rnn", "matrix", "dense", "conv", "elementwise", "reduce", "index")
+    ),
+    *(f"ops/{n}.c" for n in ("move", "order", "window", "plane")),
 ]
 TESTS = (  # quick ones first; each is one program with its arguments
     ("checkkernels", "1"), ("random_grus", "60"), ("api",), ("operators", "40"), ("random_cells", "40"),
     ("convolutions",), ("rare_functions", "60"), ("environment",), ("hostile_operators", "12"),
-    ("hostile_images", "2000"), ("function_errors", "49999"), ("wide_images",),
+    ("hostile_images", "2000"), ("function_errors", "49999"), ("wide_images",), ("hostile_weights",), ("pools", "4"),
 )  # fmt: skip
 SECONDS = 60  # for one test program; the unaltered one needs about one
 SLIPS = (
@@ -110,7 +116,9 @@ class Builder:
     def __init__(self) -> None:
         shutil.rmtree(WORK, ignore_errors=True)
         shutil.copytree(ROOT / "c_src", WORK / "c_src")
-        self.sources = [*WORK.glob("c_src/*.c"), *WORK.glob("c_src/ops/*.c"), *WORK.glob("c_src/kernels/*.c")]
+        self.sources = [
+            s for folder in (".", "ops", "kernels", "threads") for s in (WORK / "c_src" / folder).glob("*.c")
+        ]
         self.clean = {source: self.compile(source) for source in self.sources}
         self.tests = {name: self.compile(ROOT / "tests" / "kernels" / f"{name}.c") for name, *_ in TESTS}
 
@@ -144,7 +152,7 @@ class Builder:
     def _failing(self, objects: list[str]) -> str | None:
         for name, *arguments in TESTS:
             program = WORK / name
-            link = ["cc", str(self.tests[name]), *objects, "-lm", "-o", str(program)]
+            link = ["cc", str(self.tests[name]), *objects, "-pthread", "-lm", "-o", str(program)]
             if subprocess.run(link, capture_output=True, check=False).returncode:
                 return "the linker"
             try:

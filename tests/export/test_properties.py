@@ -40,7 +40,7 @@ def shipped(tmp_path_factory):
 @pytest.mark.parametrize("name", ["net.onnx", "net.sgru"])
 def test_what_was_given_to_the_export_comes_back_from_load(shipped, name):
     metadata = streamgru.load(shipped / name).metadata
-    assert {key: metadata["about"][key] for key in GIVEN} == GIVEN
+    assert {key: metadata[key] for key in GIVEN} == GIVEN
     assert metadata["meta"] == {"unit": "dB"}
     assert metadata["kind"] == "step"
     assert [(s["input"], s["output"]) for s in metadata["states"]] == [("h_in", "h_out")]

@@ -4,6 +4,7 @@ import re
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[1]
@@ -27,28 +28,33 @@ def test_the_python_examples_run_one_after_the_other(tmp_path, monkeypatch, caps
     for block in blocks("python"):
         exec(block, namespace)
     assert namespace["Y"].shape[0] == 99
+    assert np.array_equal(namespace["both"][0], namespace["y"])  # a pool's slot, and a stream: both from the start
 
 
 def test_the_c_example_compiles(tmp_path):
     (block,) = blocks("c")
     include, _, body = block.partition("\n")
-    source = tmp_path / "example.c"
-    source.write_text(
-        "#define _ISOC11_SOURCE\n#include <stdlib.h>\n"
-        f"{include}\n"
-        "int next_frame(float *x);\n"
+    compiles(
+        f"#define _ISOC11_SOURCE\n#include <stdlib.h>\n{include}\nint next_frame(float *x);\n"
         "int example(const void *image, size_t size, float *x, float *y);\n"
-        f"int example(const void *image, size_t size, float *x, float *y)\n{{\n{body}return status;\n}}\n"
+        f"int example(const void *image, size_t size, float *x, float *y)\n{{\n{body}return status;\n}}\n",
+        tmp_path,
     )
-    command = [
-        "cc",
-        "-std=c11",
-        "-Wall",
-        "-Wextra",
-        "-Werror",
-        "-fsyntax-only",
-        f"-I{ROOT / 'c_src'}",
-        str(source),
-    ]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_pool_of_the_guide_compiles(tmp_path):
+    _, body = re.findall(r"^```c\n(.*?)^```", (ROOT / "docs" / "c-api.md").read_text(), re.MULTILINE | re.DOTALL)
+    arguments = "sgru_model model, const void *const *inputs, void *const *outputs"
+    compiles(
+        '#define _ISOC11_SOURCE\n#include <stdlib.h>\n#include "streamgru.h"\n'
+        f"int example({arguments});\nint example({arguments})\n{{\n{body}return status;\n}}\n",
+        tmp_path,
+    )
+
+
+def compiles(program, folder):
+    source = folder / "example.c"
+    source.write_text(program)
+    flags = ["-std=c11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", f"-I{ROOT / 'c_src'}"]
+    done = subprocess.run(["cc", *flags, str(source)], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Fuzzes the C core (libFuzzer, address and undefined-behaviour sanitizers) and the way of an ONNX file, each for so many
-# minutes: tests/fuzz.sh [MINUTES [TARGET...]]. Corpora and findings stay in build/fuzz/; a finding ends the run with an error.
+# minutes: tests/fuzz.sh [MINUTES [TARGET...]]. Each begins with what was found before, tests/fuzz/regressions/. Corpora and findings
+# stay in build/fuzz/; a finding ends the run with an error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 minutes=${1:-1}
@@ -16,9 +17,11 @@ for target in "$@"; do
         continue
     fi
     mkdir -p build/fuzz/"$target"/{corpus,findings}
+    corpora=("build/fuzz/$target/corpus")
+    [ ! -d "tests/fuzz/regressions/$target" ] || corpora+=("tests/fuzz/regressions/$target")
     tests/cc.sh "tests/fuzz/$target.c" "build/fuzz/$target/$target" "$clang" "${flags[@]}"
     log=build/fuzz/$target/log
     "build/fuzz/$target/$target" "${limits[@]}" -artifact_prefix="build/fuzz/$target/findings/" \
-        "build/fuzz/$target/corpus" >"$log" 2>&1 || { tail -n 60 "$log"; exit 1; }
+        "${corpora[@]}" >"$log" 2>&1 || { tail -n 60 "$log"; exit 1; }
     grep -E '^(Done|stat::)' "$log"
 done

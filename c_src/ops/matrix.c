@@ -79,7 +79,7 @@ void sgru_multiply(const sgru_stream *s, const sgru_matrix *w, size_t columns, c
         p.columns = columns - c < COLUMNS ? columns - c : COLUMNS;
         s->k->quantise(w->columns, p.columns, x + c * ld_x, ld_x, memory);
         share(s->workers, &p);
-        p.init += init ? COLUMNS * ld_init : 0;
+        if (init) p.init += COLUMNS * ld_init;
         p.y += COLUMNS * ld_y;
     }
 }

@@ -11,9 +11,9 @@ for program in operators convolutions random_cells rare_functions checkkernels e
     build/asan/$program
 done
 tests/cc.sh tests/kernels/hostile_images.c build/asan/hostile_images "${CC:-cc}" "${flags[@]}"
-build/asan/hostile_images 20000
+build/asan/hostile_images 10000
 tests/cc.sh tests/kernels/hostile_operators.c build/asan/hostile_operators "${CC:-cc}" "${flags[@]}"
-build/asan/hostile_operators 200
+build/asan/hostile_operators 60
 tests/cc.sh tests/kernels/pools.c build/asan/pools "${CC:-cc}" "${flags[@]}"
 build/asan/pools 30
 tests/cc.sh tests/kernels/pools.c build/asan/pools_threads "${CC:-cc}" -O1 -g -fsanitize=thread

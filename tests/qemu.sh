@@ -50,7 +50,8 @@ run host host "$vectors wide_images environment"
 
 jobs=()
 run x86-64-without-avx host "$common" qemu-x86_64 -cpu Nehalem & jobs+=($!)
-run x86-64-with-avx2 host "$common" qemu-x86_64 -cpu max & jobs+=($!)
+# qemu 7.2 reads what a masked load of AVX2 leaves out, so pages that cannot be touched are for real processors.
+run x86-64-with-avx2 host "${common/ checkkernels/}" qemu-x86_64 -cpu max & jobs+=($!)
 machine() { build "$1" "$2" "${@:4}" && run "$1" "$1" "$2" "$3"; } # machine NAME PROGRAMS EMULATOR COMPILER...
 machine aarch64 "$vectors" qemu-aarch64 aarch64-linux-gnu-gcc && # ... and a processor without dot products
     run aarch64-without-dot aarch64 checkkernels qemu-aarch64 -cpu cortex-a57 & jobs+=($!)

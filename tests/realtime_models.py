@@ -17,7 +17,7 @@ from streamgru.errors import StreamgruError
 from streamgru_export.compiler import compile
 from streamgru_export.zoo import CELLS, CellNet, StackedGRU
 
-MODELS = Path(os.environ.get("STREAMGRU_MODELS") or Path(__file__).parents[1] / "shared" / "models")
+MODELS = Path(os.environ.get("STREAMGRU_MODELS") or Path(__file__).parents[2] / "shared" / "models")
 
 
 def main() -> None:

@@ -87,7 +87,7 @@ def _streams(groups: list[Group], cpu: str) -> Figure | None:
     counts: set[int] = set()
     for colour, group in zip(("#1d4ed8", "#e05d00", "#0f766e"), groups, strict=False):
         if peak := row(group, "multiply-adds"):
-            label = f"H {group['hidden']}, limit: multiply-adds"
+            label = f"H {group['hidden']}, limit: multiply-adds of f32"
             axes.axhline(1 / peak["median_us"], linestyle="-.", linewidth=0.8, color=colour, label=label)
         for kind, line in kinds.items():
             named = [(*r["name"].partition(", ")[::2], r["median_us"]) for r in group["rows"]]

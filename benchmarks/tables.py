@@ -38,13 +38,10 @@ class Table:
     # (heading, subject) or (heading, subject, over subject)
 
     def text(self, groups: list[Group]) -> str:
-        groups = [g for g in groups if g["mode"] == self.mode]
-        if not groups:
-            return ""
-        lines = [["", *(column[0] for column in self.columns)]]
-        for group in groups:
-            lines.append([group["net"], *(_cell(group, *column[1:]) for column in self.columns)])
-        return _aligned(self.title, lines)
+        heading = ["", *(column[0] for column in self.columns)]
+        groups = [group for group in groups if group["mode"] == self.mode]
+        lines = [[group["net"], *(_cell(group, *column[1:]) for column in self.columns)] for group in groups]
+        return _aligned(self.title, heading, lines)
 
 
 TABLES = [
@@ -205,6 +202,7 @@ GOALS = [
     Goal(_sizes(512), "two threads", "C f32", "/", "C f32, 2 threads", ">=", 4),
     Goal(("GRU 256 x 256",), "block of 16", "C f32", "/", "C block f32", ">=", 1.3),
 ]
+FORMATS = ("f32", "f16", "i8")
 LATENCY = ("C f32", "C i8", "step f32", "onnxruntime")  # the JSON has all
 
 
@@ -218,46 +216,61 @@ def text(report: dict[str, Any]) -> str:
         f"{packages}; medians of rounds in turns, one thread where nothing else is said",
     ]
     parts = ["\n".join(head), *(table.text(groups) for table in TABLES)]
-    parts += [_bandwidth(groups), _latency(groups, report["quantiles"]), _goals(groups), _errors(report["errors"])]
+    parts += [
+        _load(groups),
+        _bandwidth(groups),
+        _latency(groups, report["quantiles"]),
+        _goals(groups),
+        _errors(report["errors"]),
+    ]
     if "serving" in report:
         parts.append(serving.text(report["serving"]))
     return "\n\n".join(part for part in parts if part)
 
 
-def _bandwidth(groups: list[Group]) -> str:
-    lines = [["", *(f"{what} {weights}" for weights in ("f32", "f16", "i8") for what in ("KB", "GB/s"))]]
+def _load(groups: list[Group]) -> str:
+    lines = []
     for group in groups:
-        if group["mode"] != STEP:
-            continue
-        cells = []
-        for weights, size in group["bytes"].items():
+        if group["mode"] == "pool of 1000":
+            found = [row(group, f"C pool {weights}") for weights in FORMATS]
+            lines.append([group["net"], *(f"{r['median_us'] * 10:.1f} %" if r else "-" for r in found)])
+    return _aligned("1,000 streams of 100 steps a second each: share of one core", ["", *FORMATS], lines)
+
+
+def _bandwidth(groups: list[Group]) -> str:
+    lines = []
+    for group in groups:
+        cells = [group["net"]]
+        for weights, size in group["bytes"].items() if group["mode"] == STEP else ():
             reading = row(group, f"reading {weights}")
             cells += [f"{size / 1e3:.0f}", f"{size / reading['median_us'] / 1e3:.0f}" if reading else "-"]
-        lines.append([group["net"], *cells])
-    return _aligned("The weights that a step reads, and how fast this core reads them", lines) if len(lines) > 1 else ""
+        lines += [cells] if cells[1:] else []
+    heading = ["", *(f"{what} {weights}" for weights in FORMATS for what in ("KB", "GB/s"))]
+    return _aligned("The weights that a step reads, and how fast this core reads them", heading, lines)
 
 
 def _latency(groups: list[Group], levels: list[float]) -> str:
-    lines = [["", "", "p50", "p99", "p99.9", "max", "calls"]]
+    lines = []
     for group in groups:
         for name in LATENCY if group["mode"] == STEP else ():
             if r := row(group, name):
-                median = r["quantiles_us"][levels.index(50)]
-                times = [_number(v) for v in (median, r["p99_us"], r["p999_us"], r["max_us"])]
-                lines.append([group["net"], name, *times, f"{r['calls']:,}"])
-    return _aligned("Single calls: µs, the clock's own 0.03 to 0.05 included", lines) if len(lines) > 1 else ""
+                times = (r["quantiles_us"][levels.index(50)], r["p99_us"], r["p999_us"], r["max_us"])
+                lines.append([f"{group['net']}, {name}", *map(_number, times), f"{r['calls']:,}"])
+    heading = ["", "p50", "p99", "p99.9", "max", "calls"]
+    return _aligned("Single calls: µs, the clock's own 0.03 to 0.05 included", heading, lines)
 
 
 def _goals(groups: list[Group]) -> str:
     found = [reached for goal in GOALS for reached in goal.reached(groups)]
-    lines = [["", "reached", ""], *([what, f"{value:.2f}", "" if ok else "missed"] for what, value, ok in found)]
-    title = f"Goals: {sum(ok for *_, ok in found)} of {len(found)} reached"
-    return _aligned(title, lines) if found else ""
+    lines = [[what, f"{value:.2f}", "" if enough else "missed"] for what, value, enough in found]
+    title = f"Goals: {sum(enough for *_, enough in found)} of {len(found)} reached"
+    return _aligned(title, ["", "reached", ""], lines)
 
 
 def _errors(errors: dict[str, dict[str, float]]) -> str:
-    lines = [[net, ", ".join(f"{name} {error:.0e}" for name, error in peers.items())] for net, peers in errors.items()]
-    return _aligned("Largest difference of the peers' answers from ours", lines, left=2) if lines else ""
+    names = list(dict.fromkeys(name for peers in errors.values() for name in peers))
+    lines = [[net, *(f"{e[name]:.0e}" if name in e else "-" for name in names)] for net, e in errors.items()]
+    return _aligned("Largest difference of the peers' answers from ours", ["", *names], lines)
 
 
 def _cell(group: Group, a: str, b: str = "") -> str:
@@ -273,11 +286,13 @@ def _number(value: float) -> str:
     return f"{value:.0f}" if value >= 100 else f"{value:.3g}"
 
 
-def _aligned(title: str, lines: list[list[str]], left: int = 1) -> str:
-    """Columns of the same width; the first `left` to the left."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    shown = [
-        "  ".join(c.ljust(w) if i < left else c.rjust(w) for i, (c, w) in enumerate(zip(line, widths, strict=True)))
-        for line in lines
-    ]
-    return "\n".join([title, *(line.rstrip() for line in shown)])
+def _aligned(title: str, heading: list[str], lines: list[list[str]]) -> str:
+    """Columns of the same width, the first to the left; nothing where there are no lines."""
+    if not lines:
+        return ""
+    widths = [max(map(len, column)) for column in zip(heading, *lines, strict=True)]
+    shown = [title]
+    for line in (heading, *lines):
+        first, *rest = (cell.rjust(width) for cell, width in zip(line, widths, strict=True))
+        shown.append("  ".join([first.strip().ljust(widths[0]), *rest]).rstrip())
+    return "\n".join(shown)

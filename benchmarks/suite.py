@@ -56,7 +56,7 @@ class Suite:
 
     def __init__(self, seconds: float, rtneural: Path | None, nnet: Path | None) -> None:
         self.seconds = seconds
-        self.load = os.getloadavg()[0]  # of others, before our own
+        self.machine = _machine()
         self.skipped: dict[str, str] = {}
         self.errors: dict[str, dict[str, float]] = {}  # of the peers' answers, by net
         self.groups: list[dict[str, Any]] = []
@@ -195,7 +195,7 @@ class Suite:
 
     def report(self) -> dict[str, Any]:
         return {
-            "machine": _machine() | {"load": self.load},
+            "machine": self.machine,
             "seconds": self.seconds,
             "skipped": self.skipped,
             "errors": self.errors,
@@ -245,6 +245,7 @@ def _row(samples: Samples) -> dict[str, Any]:
 
 
 def _machine() -> dict[str, Any]:
+    """What the run is measured on, as it stands before it."""
     root = Path(__file__).parents[1]
     git = subprocess.run(
         ["git", "-C", root, "describe", "--always", "--dirty"], capture_output=True, text=True, check=False
@@ -258,6 +259,7 @@ def _machine() -> dict[str, Any]:
     return {
         "cpu": cpu_name(),
         "processors": processors(),
+        "load": os.getloadavg()[0],
         "isa": streamgru.isa(),
         "system": platform.platform(),
         "python": platform.python_version(),

@@ -8,7 +8,7 @@ MINUTES ?= 1
 COUNT ?= 200
 STEPS ?= 10000000
 PYTEST := $(BIN)/python -m pytest -n $(JOBS)
-C_FILES = $(shell find c_src tests examples -name '*.[ch]' 2>/dev/null)
+C_FILES = $(shell find c_src tests benchmarks examples -name '*.[ch]' -o -name '*.cpp' 2>/dev/null)
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
@@ -46,15 +46,8 @@ format: $(VENV)/.tools ## rewrite Python and C in the project's format
 	$(BIN)/ruff format .
 	$(BIN)/clang-format -i $(C_FILES)
 
-bench: $(VENV)/.built ## time the C step against its limit, and a step from Python beside onnxruntime and torch
-	tests/cc.sh benchmarks/step_limit.c build/bench/step_limit cc -O3
-	build/bench/step_limit
-	tests/cc.sh benchmarks/weight_formats.c build/bench/weight_formats cc -O3
-	build/bench/weight_formats
-	tests/cc.sh benchmarks/streams.c build/bench/streams cc -O3
-	build/bench/streams
-	$(BIN)/python benchmarks/sizes.py --json build/bench/sizes.json
-	[ ! -d ../shared/models ] || $(BIN)/python benchmarks/models.py --json build/bench/models.json
+bench: $(VENV)/.built ## time all sizes and models beside their peers, into build/bench/; QUICK=1: two minutes, not ten
+	$(BIN)/python benchmarks/suite.py $(if $(QUICK),--quick) $(ARGS)
 
 asan: ## run the C core's tests under the address and undefined-behaviour sanitizers
 	tests/asan.sh

@@ -1,179 +1,134 @@
-"""Whole models: a step of ours against a run of onnxruntime, turn by turn, on one thread each.
+"""What is measured: a GRU of every size, its weights known to all peers, and whole models.
 
-    python benchmarks/models.py [MODEL ...] [--models FOLDER] [--rounds 60] [--json FILE]
-
-A round runs each for two milliseconds; shown are medians over the rounds, also of the rounds' ratios. A frame is
-made of random numbers; onnxruntime's state inputs stay as they are, so no time goes into handing them back. Not a test:
-it judges nothing. The figures of docs/speed.md come from here.
+The GRUs are graphs of any number of frames and sequences; the whole models are graphs of one frame.
 """
 
 from __future__ import annotations
 
-import argparse
-import json
 import os
-import tempfile
-import time
-import warnings
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
-import torch
-from torch import nn
+import onnx
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
-import streamgru
-from streamgru.bench import cpu_name
+Array = NDArray[Any]
 
+SIZES = [(32, 32), (64, 64), (64, 128), (64, 256), (256, 256), (64, 512), (64, 1024)]  # input, hidden
+STACKS = {"guitar amp, GRU of 32": [(1, 32)], "three GRUs of 64": [(64, 64)] * 3}  # a Linear of one output follows
 FOLDER = Path(os.environ.get("STREAMGRU_MODELS") or Path(__file__).parents[2] / "shared" / "models")
-# name -> (file, batch, how many times as fast as onnxruntime it should be)
-MODELS = {
-    "GTCRN": ("gtcrn/gtcrn_simple", 1, 6.0),
-    "RNNoise": ("rnnoise-2018/rnnoise_stream", 1, 8.0),
-    "g2p decoder": ("g2p-en/decoder_gru", 1, 3.5),
-    "g2p decoder, GRUCell": ("g2p-en/decoder_grucell", 1, 3.5),
-    "NKF-AEC, batch 513": ("nkf-aec/nkf_kgnet_step", 513, 2.0),
-    "NSNet2": ("nsnet2/nsnet2_state_ts_op17", 1, 1.15),
+SHARED = {  # name -> file, batch
+    "GTCRN": ("gtcrn/gtcrn_simple", 1),
+    "RNNoise": ("rnnoise-2018/rnnoise_stream", 1),
+    "g2p decoder": ("g2p-en/decoder_gru", 1),
+    "g2p decoder, GRUCell": ("g2p-en/decoder_grucell", 1),
+    "NKF-AEC": ("nkf-aec/nkf_kgnet_step", 513),
+    "NSNet2": ("nsnet2/nsnet2_state_ts_op17", 1),
 }
-STACK = "three GRUs of 64, Linear"
-WANTED = {name: wanted for name, (_, _, wanted) in MODELS.items()} | {STACK: 7.0}
-ROUND_NS = 2_000_000
 
 
 @dataclass(frozen=True)
-class Row:
-    """One model; times in microseconds a frame."""
+class Layer:
+    """A GRU layer: its gates in ONNX's order z r n, linear_before_reset=1."""
+
+    w: Array  # [3H, I]
+    r: Array  # [3H, H]
+    bias_w: Array  # [3H]
+    bias_r: Array  # [3H]
+
+    @property
+    def inputs(self) -> int:
+        return int(self.w.shape[1])
+
+    @property
+    def hidden(self) -> int:
+        return int(self.r.shape[1])
+
+
+@dataclass(frozen=True)
+class Net:
+    """A model file, and the layer it is made of where it is one alone."""
 
     name: str
-    step: float
-    step_inplace: float
-    onnxruntime: float
-    ratio: float  # onnxruntime's over step's, the median of the rounds' ratios
-    low: float  # its quartiles
-    high: float
-    ratio_inplace: float
-    wanted: float
+    path: Path
+    batch: int = 1  # what a dynamic dimension of a whole model is
+    layer: Layer | None = None
+
+    def feeds(self, frames: int = 1, sequences: int = 1) -> dict[str, Array]:
+        """Inputs of the graph: random floats within -1 .. 1, as far as nnet's 8 bits reach, and zeros as ids."""
+        random = np.random.default_rng(0)
+        free = {"time": frames, "batch": sequences if self.layer else self.batch}
+        graph = onnx.load(self.path, load_external_data=False).graph
+        constants = {tensor.name for tensor in graph.initializer}
+        feeds = {}
+        for port in graph.input:
+            if port.name in constants:
+                continue
+            dims = port.type.tensor_type.shape.dim
+            shape = [d.dim_value if d.HasField("dim_value") else free.get(d.dim_param, self.batch) for d in dims]
+            is_float = port.type.tensor_type.elem_type == TensorProto.FLOAT
+            feeds[port.name] = random.uniform(-1, 1, shape).astype(np.float32) if is_float else np.zeros(shape, int)
+        return feeds
 
 
-class Stack(nn.Module):
-    """Three GRUs of 64 on each other, and a Linear."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.gru = nn.GRU(64, 64, num_layers=3)
-        self.linear = nn.Linear(64, 1)
-
-    def forward(self, x: torch.Tensor, h: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        y, h = self.gru(x, h)
-        return self.linear(y), h
+def gru_name(inputs: int, hidden: int) -> str:
+    return f"GRU {inputs} x {hidden}"
 
 
-def export_stack(path: Path) -> None:
-    torch.manual_seed(0)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        streamgru.export(Stack().eval(), (torch.randn(1, 1, 64), torch.zeros(3, 1, 64)), path, stream="step")
+def nets(folder: Path, shared: Path = FOLDER) -> list[Net]:
+    """All of them; the GRUs and stacks are written into `folder`, the shared ones are there or left out."""
+    found = []
+    for inputs, hidden in SIZES:
+        path = folder / f"gru_{inputs}_{hidden}.onnx"
+        (layer,) = write_stack(path, [(inputs, hidden)])
+        found.append(Net(gru_name(inputs, hidden), path, layer=layer))
+    for number, (name, sizes) in enumerate(STACKS.items()):
+        path = folder / f"stack_{number}.onnx"
+        write_stack(path, sizes, outputs=1)
+        found.append(Net(name, path))
+    paths = {name: (shared / f"{file}.onnx", batch) for name, (file, batch) in SHARED.items()}
+    return found + [Net(name, path, batch) for name, (path, batch) in paths.items() if path.exists()]
 
 
-def measure(name: str, path: Path, batch: int, rounds: int) -> Row:
-    model = streamgru.load(path, batch=batch)
+def write_stack(path: Path, sizes: Sequence[tuple[int, int]], outputs: int = 0) -> list[Layer]:
+    """GRUs on each other as ONNX, any number of frames and sequences; `outputs`: of a Linear at the end, or 0."""
     random = np.random.default_rng(0)
-    feeds = onnxruntime_feeds(session := onnxruntime_session(path), batch, random)
-    frames = {t.name: feeds[t.name].reshape(t.shape) for t in model.inputs}
-    x: Any = frames if len(frames) > 1 else next(iter(frames.values()))
-    with model.stream() as stepped, model.stream() as placed:
-        placed.step(x)
-        calls: list[Callable[[], object]] = [
-            lambda: stepped.step(x),
-            placed.step_inplace,
-            lambda: session.run(None, feeds),
-        ]
-        counts = [calibrated(call) for call in calls]
-        times = np.empty((rounds, len(calls)))
-        for turn in range(rounds):
-            for place in range(len(calls)):
-                i = (place + turn) % len(calls)  # each begins a round in its turn
-                times[turn, i] = mean_ns(calls[i], counts[i])
-    step, inplace, theirs = np.median(times, axis=0) / 1e3
-    ratios = times[:, 2] / times[:, 0]
-    low, ratio, high = np.percentile(ratios, [25, 50, 75])
-    ratio_inplace = np.median(times[:, 2] / times[:, 1])
-    return Row(name, *map(float, (step, inplace, theirs, ratio, low, high, ratio_inplace)), WANTED[name])
+    layers = [_random_layer(random, inputs, hidden) for inputs, hidden in sizes]
+    constants: dict[str, Array] = {"axis": np.array([1])}
+    nodes, ports, results = [], [_port("x", "time", "batch", sizes[0][0])], []
+    y = "x"
+    for i, layer in enumerate(layers):
+        bias = np.concatenate([layer.bias_w, layer.bias_r])
+        constants |= {f"W{i}": layer.w[None], f"R{i}": layer.r[None], f"B{i}": bias[None]}
+        attributes: dict[str, Any] = {"hidden_size": layer.hidden, "linear_before_reset": 1}
+        inputs = [y, f"W{i}", f"R{i}", f"B{i}", "", f"h{i}"]
+        nodes.append(helper.make_node("GRU", inputs, [f"Y{i}", f"h{i}_n"], **attributes))
+        nodes.append(helper.make_node("Squeeze", [f"Y{i}", "axis"], [y := f"y{i}"]))
+        ports.append(_port(f"h{i}", 1, "batch", layer.hidden))
+        results.append(_port(f"h{i}_n", 1, "batch", layer.hidden))
+    if outputs:
+        constants["W"] = _uniform(random, layers[-1].hidden, (layers[-1].hidden, outputs))
+        nodes.append(helper.make_node("MatMul", [y, "W"], [y := "out"]))
+    results.insert(0, _port(y, "time", "batch", outputs or layers[-1].hidden))
+    tensors = [numpy_helper.from_array(array, name) for name, array in constants.items()]
+    graph = helper.make_graph(nodes, "stack", ports, results, tensors)
+    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=9), path)
+    return layers
 
 
-def onnxruntime_session(path: Path) -> ort.InferenceSession:
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+def _port(name: str, *dims: str | int) -> onnx.ValueInfoProto:
+    return helper.make_tensor_value_info(name, TensorProto.FLOAT, dims)
 
 
-def onnxruntime_feeds(session: ort.InferenceSession, batch: int, random: np.random.Generator) -> dict[str, Any]:
-    """Random floats, zeros as ids; a dynamic dimension is the batch."""
-    feeds = {}
-    for port in session.get_inputs():
-        shape = [d if isinstance(d, int) else batch for d in port.shape]
-        floats = random.standard_normal(shape).astype(np.float32)
-        feeds[port.name] = floats if port.type == "tensor(float)" else np.zeros(shape, np.int64)
-    return feeds
+def _random_layer(random: np.random.Generator, inputs: int, hidden: int) -> Layer:
+    shapes = [(3 * hidden, inputs), (3 * hidden, hidden), (3 * hidden,), (3 * hidden,)]
+    return Layer(*(_uniform(random, hidden, shape) for shape in shapes))
 
 
-def mean_ns(call: Callable[[], object], count: int) -> float:
-    start = time.perf_counter_ns()
-    for _ in range(count):
-        call()
-    return (time.perf_counter_ns() - start) / count
-
-
-def calibrated(call: Callable[[], object]) -> int:
-    """Calls that fill a round; warms the subject up."""
-    count = 1
-    while (ns := mean_ns(call, count) * count) < ROUND_NS:
-        count *= 2
-    return max(1, round(count * ROUND_NS / ns))
-
-
-def table(rows: list[Row]) -> str:
-    lines = [
-        f"{cpu_name()}, kernels {streamgru.isa()}; µs a frame, medians",
-        f"{'':<26}{'step':>8}{'in place':>10}{'onnxruntime':>13}{'ratio':>8}{'quartiles':>16}"
-        f"{'in place':>10}{'asked':>8}",
-    ]
-    for r in rows:
-        spread = f"{r.low:.2f} .. {r.high:.2f}"
-        lines.append(
-            f"{r.name:<26}{r.step:>8.2f}{r.step_inplace:>10.2f}{r.onnxruntime:>13.1f}{r.ratio:>7.2f}×{spread:>16}"
-            f"{r.ratio_inplace:>9.2f}×{r.wanted:>7}×"
-        )
-    return "\n".join(lines)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("names", nargs="*", metavar="MODEL", help=f"some of: {', '.join(WANTED)} (default: all)")
-    parser.add_argument("--models", type=Path, default=FOLDER, help="the folder of the real models")
-    parser.add_argument("--rounds", type=int, default=60)
-    parser.add_argument("--json", type=Path, help="also write the figures here")
-    arguments = parser.parse_args()
-    names = arguments.names or list(WANTED)
-    if unknown := sorted(set(names) - set(WANTED)):
-        parser.error(f"no such model: {', '.join(unknown)}")
-    rows = []
-    with tempfile.TemporaryDirectory() as folder:
-        for name in names:
-            file, batch, _ = MODELS.get(name, ("", 1, 0))
-            path = arguments.models / f"{file}.onnx" if file else Path(folder) / "stack.onnx"
-            if not file:
-                export_stack(path)
-            rows.append(measure(name, path, batch, arguments.rounds))
-    print(table(rows))
-    if arguments.json:
-        arguments.json.parent.mkdir(parents=True, exist_ok=True)
-        arguments.json.write_text(json.dumps([asdict(r) for r in rows], indent=2))
-
-
-if __name__ == "__main__":
-    main()
+def _uniform(random: np.random.Generator, hidden: int, shape: tuple[int, ...]) -> Array:
+    """As torch begins."""
+    return random.uniform(-(hidden**-0.5), hidden**-0.5, shape).astype(np.float32)

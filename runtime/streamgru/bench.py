@@ -2,8 +2,8 @@
 
 It is not a profiler. Figures of two runs or two machines do not compare; the ratios do. All subjects take
 turns, round after round, so that a busy moment of the machine touches each of them, on one thread each. The
-median is over rounds (a round is a tight loop, its mean counts), the 99th percentile over single calls,
-where the clock itself adds about 0.05 µs.
+median is over rounds (a round is a tight loop, its mean counts), the percentiles over single calls,
+where the clock itself adds about 0.05 µs. The suite of benchmarks/ measures in the same way.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ROUND_NS = 2_000_000  # each subject runs this long in a round
 BLOCK = 64  # frames in one call of `run`
+LEAST_ROUNDS = 3
 
 # onnxruntime names its types this way.
 _DTYPES = {
@@ -44,14 +45,16 @@ _DTYPES = {
 
 @dataclass(frozen=True)
 class Timing:
-    """One subject's time for one frame, in microseconds."""
+    """One subject's times, in microseconds: for one frame, and of single calls, which may do many frames."""
 
     name: str
     median_us: float
     low_us: float  # first and third quartile of the rounds: the spread
     high_us: float
-    p99_us: float | None  # of single calls; None where a call does many frames
-    ratio: float  # this median over the median of stream.step
+    ratio: float  # over stream.step: the median of the rounds' ratios
+    p99_us: float
+    p999_us: float
+    max_us: float
 
 
 @dataclass(frozen=True)
@@ -80,20 +83,57 @@ class BenchReport:
         lines = [
             f"{self.model}: µs per frame, one thread, {self.rounds} interleaved rounds",
             f"{self.cpu}, kernels {self.isa}",
-            f"{'':<24}{'median':>9}{'quartiles':>18}{'p99':>9}{'ratio':>9}",
+            f"{'':<24}{'median':>9}{'quartiles':>18}{'ratio':>9}   {'a call: p99':>12}{'p99.9':>10}{'max':>10}",
         ]
         for t in self.timings:
-            p99 = "" if t.p99_us is None else f"{t.p99_us:.2f}"
             spread = f"{t.low_us:.2f} .. {t.high_us:.2f}"
-            lines.append(f"{t.name:<24}{t.median_us:>9.2f}{spread:>18}{p99:>9}{t.ratio:>8.1f}×")
+            lines.append(
+                f"{t.name:<24}{t.median_us:>9.2f}{spread:>18}{t.ratio:>8.1f}×   "
+                f"{t.p99_us:>12.2f}{t.p999_us:>10.2f}{t.max_us:>10.1f}"
+            )
         return "\n".join(lines)
 
 
 @dataclass
-class _Subject:
+class Subject:
+    """What is timed: a call, and how many frames it does. A subclass may count without Python's loop."""
+
     name: str
     call: Callable[[], object]
-    frames: int = 1  # frames that one call does
+    frames: float = 1
+
+    def loop(self, calls: int) -> float:
+        """Mean time of a call in a tight loop, ns."""
+        start = time.perf_counter_ns()
+        for _ in range(calls):
+            self.call()
+        return (time.perf_counter_ns() - start) / calls
+
+    def each(self, calls: int) -> NDArray[np.int64]:
+        """Time of each call, ns."""
+        stamps = np.empty(calls + 1, np.int64)
+        clock = time.perf_counter_ns
+        stamps[0] = clock()
+        for i in range(calls):
+            self.call()
+            stamps[i + 1] = clock()
+        return np.diff(stamps)
+
+
+@dataclass(frozen=True)
+class Samples:
+    """What was measured of one subject."""
+
+    name: str
+    means: NDArray[np.float64]  # [round], ns of a frame
+    calls: NDArray[np.int64]  # [call], ns
+
+    def timing(self, reference: Samples) -> Timing:
+        """Their summary; the ratio is to `reference`, measured in the same rounds."""
+        low, median, high = np.percentile(self.means, [25, 50, 75]) / 1e3
+        p99, p999, most = np.percentile(self.calls, [99, 99.9, 100]) / 1e3
+        ratio = np.median(self.means / reference.means)
+        return Timing(self.name, *map(float, (median, low, high, ratio, p99, p999, most)))
 
 
 def bench(
@@ -138,7 +178,8 @@ def bench(
             subjects.append(_onnxruntime_subject(peer, np.random.default_rng(seed)))
         if module is not None:
             subjects.append(_torch_subject(module, example, stack))
-        timings = _measure(subjects, rounds)
+        samples = measure(subjects, rounds)
+    timings = tuple(s.timing(samples[0]) for s in samples)
     return BenchReport(path.name, cpu_name(), streamgru.isa(), rounds, timings)
 
 
@@ -149,7 +190,7 @@ def _frame(shape: Sequence[int], dtype: Any, rng: np.random.Generator) -> NDArra
     return np.zeros(shape, dtype)
 
 
-def _streamgru_subjects(model: streamgru.Model, rng: np.random.Generator, stack: ExitStack) -> list[_Subject]:
+def _streamgru_subjects(model: streamgru.Model, rng: np.random.Generator, stack: ExitStack) -> list[Subject]:
     frames = {t.name: _frame(t.shape, t.dtype, rng) for t in model.inputs}
     blocks = {t.name: np.stack([frames[t.name]] * BLOCK, axis=t.time_axis or 0) for t in model.inputs}
     one = len(frames) == 1
@@ -158,13 +199,13 @@ def _streamgru_subjects(model: streamgru.Model, rng: np.random.Generator, stack:
     stepped, placed, ran = (stack.enter_context(model.stream()) for _ in range(3))
     placed.step(x)  # leaves the frame where step_inplace reads it
     return [
-        _Subject("stream.step", lambda: stepped.step(x)),
-        _Subject("stream.step_inplace", placed.step_inplace),
-        _Subject(f"stream.run, {BLOCK} frames", lambda: ran.run(X), BLOCK),
+        Subject("stream.step", lambda: stepped.step(x)),
+        Subject("stream.step_inplace", placed.step_inplace),
+        Subject(f"stream.run, {BLOCK} frames", lambda: ran.run(X), BLOCK),
     ]
 
 
-def _onnxruntime_subject(path: Path, rng: np.random.Generator) -> _Subject:
+def _onnxruntime_subject(path: Path, rng: np.random.Generator) -> Subject:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
@@ -175,10 +216,10 @@ def _onnxruntime_subject(path: Path, rng: np.random.Generator) -> _Subject:
     for node in session.get_inputs():
         shape = [d if isinstance(d, int) else 1 for d in node.shape]  # a dynamic axis: one of it
         feeds[node.name] = _frame(shape, _DTYPES[node.type], rng)
-    return _Subject("onnxruntime run", lambda: session.run(None, feeds))
+    return Subject("onnxruntime run", lambda: session.run(None, feeds))
 
 
-def _torch_subject(module: torch.nn.Module, example: Sequence[torch.Tensor], stack: ExitStack) -> _Subject:
+def _torch_subject(module: torch.nn.Module, example: Sequence[torch.Tensor], stack: ExitStack) -> Subject:
     import torch
 
     stack.callback(torch.set_num_threads, torch.get_num_threads())
@@ -186,53 +227,36 @@ def _torch_subject(module: torch.nn.Module, example: Sequence[torch.Tensor], sta
     stack.callback(module.train, module.training)
     module.eval()
     stack.enter_context(torch.inference_mode())
-    return _Subject("torch module", lambda: module(*example))
+    return Subject("torch module", lambda: module(*example))
 
 
-def _measure(subjects: Sequence[_Subject], rounds: int) -> tuple[Timing, ...]:
-    """Time every subject in every round."""
+def measure(subjects: Sequence[Subject], rounds: int, seconds: float = float("inf")) -> list[Samples]:
+    """Time every subject in every round; after `seconds` no more rounds, but at least three."""
     calls = [_calibrate(s) for s in subjects]
-    means: list[list[float]] = [[] for _ in subjects]  # [subject][round], ns per call
+    means: list[list[float]] = [[] for _ in subjects]  # [subject][round]
     singles: list[list[NDArray[np.int64]]] = [[] for _ in subjects]
+    end = time.monotonic() + seconds
     for turn in range(rounds):
+        if turn >= LEAST_ROUNDS and time.monotonic() > end:
+            break
         for place in range(len(subjects)):
             i = (place + turn) % len(subjects)  # each begins a round in its turn
-            means[i].append(_loop(subjects[i].call, calls[i]))
-            singles[i].append(_each(subjects[i].call, calls[i]))
-    medians = [float(np.median(m)) / s.frames for m, s in zip(means, subjects, strict=True)]
-    timings = []
-    for subject, mean, single, median in zip(subjects, means, singles, medians, strict=True):
-        low, high = np.percentile(mean, [25, 75]) / subject.frames
-        p99 = float(np.percentile(np.concatenate(single), 99)) / 1e3 if subject.frames == 1 else None
-        timings.append(Timing(subject.name, median / 1e3, low / 1e3, high / 1e3, p99, median / medians[0]))
-    return tuple(timings)
+            single = subjects[i].each(calls[i])
+            mean = subjects[i].loop(calls[i]) if calls[i] > 1 else float(single[0])  # a long call: once is enough
+            singles[i].append(single)
+            means[i].append(mean / subjects[i].frames)
+    return [
+        Samples(subject.name, np.array(mean), np.concatenate(single))
+        for subject, mean, single in zip(subjects, means, singles, strict=True)
+    ]
 
 
-def _calibrate(subject: _Subject) -> int:
-    """How many calls fill a round. Warms the subject up as well."""
+def _calibrate(subject: Subject) -> int:
+    """How many calls fill a round. Warms the subject up as well; twice, as another process may have had the core."""
     calls = 1
-    while (ns := _loop(subject.call, calls) * calls) < ROUND_NS and calls < 1 << 20:
+    while (ns := min(subject.loop(calls), subject.loop(calls)) * calls) < ROUND_NS and calls < 1 << 20:
         calls *= 2
     return max(1, round(calls * ROUND_NS / ns))
-
-
-def _loop(call: Callable[[], object], calls: int) -> float:
-    """Mean time of a call in a tight loop, ns."""
-    start = time.perf_counter_ns()
-    for _ in range(calls):
-        call()
-    return (time.perf_counter_ns() - start) / calls
-
-
-def _each(call: Callable[[], object], calls: int) -> NDArray[np.int64]:
-    """Time of each call, ns."""
-    stamps = np.empty(calls + 1, np.int64)
-    clock = time.perf_counter_ns
-    stamps[0] = clock()
-    for i in range(calls):
-        call()
-        stamps[i + 1] = clock()
-    return np.diff(stamps)
 
 
 def cpu_name() -> str:

@@ -270,16 +270,13 @@ def summary(result: Result) -> Group:
         )
         for c in result.parity.checks
     ]
-    times = [
-        (t.name, f"{t.median_us:.2f}", "" if t.p99_us is None else f"{t.p99_us:.2f}", f"{t.ratio:.1f}×")
-        for t in result.timing.timings
-    ]
+    times = [(t.name, f"{t.median_us:.2f}", f"{t.p99_us:.2f}", f"{t.ratio:.1f}×") for t in result.timing.timings]
     return Group(
         _table(("forecast a week ahead, held-out years", "error, ppm", "ratio"), errors),
         "",
         _table(("parity: the stream against", "max abs", "RMS", "allowed"), proof),
         "",
-        _table(("one step, one thread", "median µs", "p99 µs", "ratio"), times),
+        _table(("one step, one thread", "median µs", "p99 of a call, µs", "ratio"), times),
         "",
         f"{result.parity.verdict}.",
         f"Trained in {result.training_seconds:.0f} s. "

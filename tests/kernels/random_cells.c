@@ -1,4 +1,4 @@
-/* Random LSTMs and RNNs, each in every way that must give the same bits (trial.h): every attribute, both layouts, lengths, states
+/* Random GRUs, LSTMs and RNNs, each in every way that must give the same bits (trial.h): every attribute, both layouts, lengths, states
  * that are operands or stay in the stream. The values are held against the equations in double precision.
  *
  *     random_cells [count [seed]]     count trials of each operator */
@@ -9,10 +9,12 @@ typedef struct function {
     float alpha, beta;
 } function;
 
+enum { GRU, LSTM, RNN };
+
 typedef struct cell {
-    int lstm, w_format, r_format;
-    uint32_t T, B, I, H, reverse, batch_major, stays, input_forget;
-    float clip, *w, *r, *bias, *p; /* [G][I], [G][H], [G], [3H] or NULL */
+    int kind, w_format, r_format;
+    uint32_t T, B, I, H, gates, reverse, batch_major, stays, input_forget, lbr;
+    float clip, *w, *r, *bias, *p; /* [G][I], [G][H], [G], [3H] or NULL; of a GRU p is bias_h, [H] or NULL */
     int32_t *lens;                 /* [FRAMES][B] or NULL */
     function f, g, h;
 } cell;
@@ -44,20 +46,29 @@ static function random_function(uint32_t usual, int classic)
     return (function){classic ? usual : functions[below(11)], 0.3f + 0.1f * (float)below(2), 0.5f};
 }
 
-static cell random_cell(int lstm)
+static cell random_cell(int kind)
 {
-    int classic = below(3) == 0;
-    cell c = {.lstm = lstm, .T = 1 + below(6), .B = 1 + below(5), .I = 1 + below(40), .H = 1 + below(40)};
+    static const uint32_t gates[] = {3, 4, 1};
+    int classic = below(3) == 0, lstm = kind == LSTM;
+    cell c = {.kind = kind,
+              .gates = gates[kind],
+              .T = 1 + below(6),
+              .B = 1 + below(5),
+              .I = 1 + below(40),
+              .H = 1 + below(40)};
     if (below(2)) c.T = 1;
     if (below(16) == 0) c.T = 100 + below(100), c.H = 20 + below(20); /* more than one run of W·x */
-    uint32_t G = lstm ? 4 * c.H : c.H;
+    if (kind == GRU && below(4) == 0)
+        c.H = 16 * (1 + below(4)), c.I = 40 + below(40), c.B = c.T = 1; /* W.x and R.h at once */
+    uint32_t G = c.gates * c.H;
     float scale = 2.0f / (float)(c.H > c.I ? c.H : c.I);
     c.reverse = below(4) == 0, c.batch_major = below(3) == 0, c.stays = below(2),
     c.input_forget = !classic && below(3) == 0;
     c.clip = classic || below(2) ? 0 : 0.7f;
     c.w = randoms((size_t)G * c.I, scale), c.r = randoms((size_t)G * c.H, scale);
     c.bias = below(4) ? randoms(G, 0.5f) : NULL, c.p = lstm && !classic && below(2) ? randoms(3 * c.H, 0.5f) : NULL;
-    c.f = random_function(lstm ? F_SIGMOID : F_TANH, classic);
+    if (kind == GRU) c.lbr = below(2), c.p = c.lbr && below(4) ? randoms(c.H, 0.5f) : NULL;
+    c.f = random_function(kind == RNN ? F_TANH : F_SIGMOID, classic);
     c.g = random_function(F_TANH, classic), c.h = random_function(F_TANH, classic);
     if (below(4) == 0) c.lens = malloc(FRAMES * c.B * sizeof *c.lens);
     for (uint32_t i = 0; c.lens && i < FRAMES * c.B; i++) c.lens[i] = (int32_t)below(c.T + 1);
@@ -67,29 +78,67 @@ static cell random_cell(int lstm)
 
 /* ---- the equations ---- */
 
-static double gate(const cell *c, uint32_t row, const float *x, const double *h)
+/* One row over x, over h, or over both with the bias. */
+static double over_x(const cell *c, uint32_t row, const float *x)
 {
     double sum = c->bias ? c->bias[row] : 0;
     for (uint32_t i = 0; i < c->I; i++) sum += (double)c->w[(size_t)row * c->I + i] * x[i];
+    return sum;
+}
+
+static double over_h(const cell *c, uint32_t row, const double *h)
+{
+    double sum = 0;
     for (uint32_t i = 0; i < c->H; i++) sum += (double)c->r[(size_t)row * c->H + i] * h[i];
     return sum;
 }
 
-/* One step of one sequence: h and s, the cell's state, move on. */
-static void step(const cell *c, const float *x, double *h, double *s)
+static double gate(const cell *c, uint32_t row, const float *x, const double *h)
 {
-    double next[64];
+    return over_x(c, row, x) + over_h(c, row, h);
+}
+
+enum { MOST_H = 64 };
+
+static void step_gru(const cell *c, const float *x, const double *h, double *next)
+{
+    double r[MOST_H], rh[MOST_H];
+    uint32_t H = c->H;
+    for (uint32_t j = 0; j < H; j++) r[j] = apply(c->f, c->clip, gate(c, H + j, x, h)), rh[j] = r[j] * h[j];
+    for (uint32_t j = 0; j < H; j++) {
+        double z = apply(c->f, c->clip, gate(c, j, x, h));
+        double recurrent = c->lbr ? r[j] * (over_h(c, 2 * H + j, h) + (c->p ? c->p[j] : 0)) : over_h(c, 2 * H + j, rh);
+        double n = apply(c->g, c->clip, over_x(c, 2 * H + j, x) + recurrent);
+        next[j] = (1 - z) * n + z * h[j];
+    }
+}
+
+static void step_rnn(const cell *c, const float *x, const double *h, double *next)
+{
+    for (uint32_t j = 0; j < c->H; j++) next[j] = apply(c->f, c->clip, gate(c, j, x, h));
+}
+
+/* s: the cell's state. */
+static void step_lstm(const cell *c, const float *x, const double *h, double *s, double *next)
+{
+    const float *p = c->p;
     uint32_t H = c->H;
     for (uint32_t j = 0; j < H; j++) {
-        const float *p = c->p;
-        next[j] = apply(c->f, c->clip, gate(c, j, x, h) + (p ? p[j] * s[j] : 0));
-        if (!c->lstm) continue;
-        double in = next[j], o = gate(c, H + j, x, h), f = gate(c, 2 * H + j, x, h), g = gate(c, 3 * H + j, x, h);
-        f = c->input_forget ? 1 - in : apply(c->f, c->clip, f + (p ? p[2 * H + j] * s[j] : 0));
-        s[j] = f * s[j] + in * apply(c->g, c->clip, g);
-        next[j] = apply(c->f, c->clip, o + (p ? p[H + j] * s[j] : 0)) * apply(c->h, 0, s[j]);
+        double i = apply(c->f, c->clip, gate(c, j, x, h) + (p ? p[j] * s[j] : 0)), f = 1 - i;
+        if (!c->input_forget) f = apply(c->f, c->clip, gate(c, 2 * H + j, x, h) + (p ? p[2 * H + j] * s[j] : 0));
+        s[j] = f * s[j] + i * apply(c->g, c->clip, gate(c, 3 * H + j, x, h));
+        next[j] = apply(c->f, c->clip, gate(c, H + j, x, h) + (p ? p[H + j] * s[j] : 0)) * apply(c->h, 0, s[j]);
     }
-    memcpy(h, next, H * sizeof *h);
+}
+
+/* One step of one sequence: h and s move on. */
+static void step(const cell *c, const float *x, double *h, double *s)
+{
+    double next[MOST_H];
+    if (c->kind == GRU) step_gru(c, x, h, next);
+    else if (c->kind == LSTM) step_lstm(c, x, h, s, next);
+    else step_rnn(c, x, h, next);
+    memcpy(h, next, c->H * sizeof *h);
 }
 
 /* ---- one trial ---- */
@@ -122,12 +171,12 @@ static void check_values(const trial *t, const cell *c, const float *x, const fl
            BH = (size_t)c->B * c->H;
     size_t y_t = x_t / c->I * c->H, y_b = x_b / c->I * c->H;
     for (uint32_t b = 0; b < c->B; b++) {
-        double h[64], s[64];
+        double h[MOST_H], s[MOST_H];
         for (uint32_t frame = 0; frame < FRAMES; frame++) {
             const float *y = (const float *)t->got[0] + (size_t)frame * c->T * BH;
             for (uint32_t j = 0; j < c->H && (frame == 0 || !c->stays); j++) {
                 h[j] = h0[(c->stays ? 0 : frame * BH) + b * c->H + j];
-                s[j] = c->lstm ? c0[(c->stays ? 0 : frame * BH) + b * c->H + j] : 0;
+                s[j] = c->kind == LSTM ? c0[(c->stays ? 0 : frame * BH) + b * c->H + j] : 0;
             }
             uint32_t length = c->lens ? (uint32_t)c->lens[frame * c->B + b] : c->T;
             for (uint32_t i = 0; i < c->T; i++) {
@@ -141,7 +190,7 @@ static void check_values(const trial *t, const cell *c, const float *x, const fl
             }
             for (uint32_t j = 0; !c->stays && j < c->H; j++) {
                 is_near(t, j, h[j], ((float *)t->got[1])[frame * BH + b * c->H + j], 1e-4 * (1 + fabs(h[j])));
-                if (c->lstm)
+                if (c->kind == LSTM)
                     is_near(t, j, s[j], ((float *)t->got[2])[frame * BH + b * c->H + j], 1e-4 * (1 + fabs(s[j])));
             }
         }
@@ -160,13 +209,20 @@ static void give_optional(trial *t, uint32_t n, const float *v)
     else give_none(t);
 }
 
-static void try_cell(int lstm)
+static void try_cell(int kind)
 {
-    trial t = {.name = lstm ? "LSTM" : "RNN"};
-    cell c = random_cell(lstm);
-    uint32_t T = c.T, B = c.B, I = c.I, H = c.H, G = lstm ? 4 * H : H, x_dims[] = {T, B, I}, y_dims[] = {T, B, H};
+    static const char *const names[] = {"GRU", "LSTM", "RNN"};
+    trial t = {.name = names[kind]};
+    cell c = random_cell(kind);
+    int lstm = kind == LSTM;
+    uint32_t T = c.T, B = c.B, I = c.I, H = c.H, G = c.gates * H, x_dims[] = {T, B, I}, y_dims[] = {T, B, H};
     const float *x = give_floats(&t, 3, x_dims, 2);
-    give_packed(&t, c.w_format, G, I, c.w), give_packed(&t, c.r_format, G, H, c.r), give_optional(&t, G, c.bias);
+    give_packed(&t, c.w_format, G, I, c.w);
+    give_packed(&t, c.r_format, kind == GRU && !c.lbr ? 2 * H : G, H, c.r);
+    if (kind == GRU && !c.lbr) give_packed(&t, c.r_format, H, H, c.r + (size_t)2 * H * H);
+    else if (kind == GRU) give_none(&t);
+    give_optional(&t, G, c.bias);
+    if (kind == GRU) give_optional(&t, H, c.p);
     if (lstm) give_optional(&t, 3 * H, c.p);
     if (c.lens) give_input(&t, SGRU_I32, 1, &B, c.lens);
     else give_none(&t);
@@ -193,21 +249,24 @@ static void try_cell(int lstm)
                       bits_of(c.h.beta)};
     uint32_t p[30];
     memcpy(p, common, sizeof common);
-    if (lstm) memcpy(p + 16, own, sizeof own);
+    if (kind == GRU) p[16] = c.lbr, memcpy(p + 17, own + 5, 6 * sizeof *own);
+    else if (lstm) memcpy(p + 16, own, sizeof own);
     else memcpy(p + 16, own + 5, 3 * sizeof *own);
     uint32_t outputs = t.n_out;
     int exact = c.w_format != SGRU_I8 && c.r_format != SGRU_I8; /* 8 bits have their oracle in Python */
-    if (run_trial(&t, lstm ? 49 : 50, lstm ? 30 : 19, p) && exact) check_values(&t, &c, x, h0, c0);
+    static const uint16_t n_params[] = {23, 30, 19};
+    if (run_trial(&t, (uint16_t)(48 + kind), n_params[kind], p) && exact) check_values(&t, &c, x, h0, c0);
     t.n_out = outputs;
     if (c.stays) free(h0), free(c0);
     free(c.w), free(c.r), free(c.bias), free(c.p), drop(&t);
 }
 
-static void try_lstm(void) { try_cell(1); }
-static void try_rnn(void) { try_cell(0); }
+static void try_gru(void) { try_cell(GRU); }
+static void try_lstm(void) { try_cell(LSTM); }
+static void try_rnn(void) { try_cell(RNN); }
 
 int main(int argc, char **argv)
 {
-    static const entry entries[] = {{"LSTM", try_lstm}, {"RNN", try_rnn}};
-    return run_entries(entries, 2, argc, argv);
+    static const entry entries[] = {{"GRU", try_gru}, {"LSTM", try_lstm}, {"RNN", try_rnn}};
+    return run_entries(entries, 3, argc, argv);
 }

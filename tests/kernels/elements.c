@@ -171,10 +171,10 @@ static void try_fill(void)
 static void try_cast(void)
 {
     trial t = {.name = "CAST"};
-    uint32_t from = 1 + below(4), to = 1 + below(4), n = 1 + below(40);
+    uint32_t from = 1 + below(4), to = 1 + below(4), n = 1 + below(40), none = 0;
     const unsigned char *x = give_any(&t, from, 1, &n);
     take_output(&t, (int)to, 1, &n);
-    if (!run_trial(&t, 3, 0, NULL)) return drop(&t);
+    if (!run_trial(&t, 3, 0, &none)) return drop(&t);
     for (size_t i = 0; i < FRAMES * n; i++) {
         float f = from == SGRU_F32 ? ((const float *)(const void *)x)[i] : 0, y;
         int64_t v = from == SGRU_F32 ? 0 : integer_at(from, x, i), most = to == SGRU_I32 ? INT32_MAX : INT64_MAX;

@@ -29,7 +29,7 @@ typedef struct operand {
 enum { F = SGRU_F32, I64 = SGRU_I64, I32 = SGRU_I32, BOOL = SGRU_BOOL };
 
 /* Changes are separated by commas; those of one image by spaces. A change is a letter, a number, = and a value:
- *     p parameter, n (and 0) their number, o the tensor of an operand (none: absent), t its dtype, k its kind, l its layout, r its
+ *     p parameter, n (and 0) their number, o the tensor of an operand (none: absent), i its id, t its dtype, k its kind, l its layout, r its
  *     rank, w x y z its dimensions, s the operand whose place it takes, a bytes that it moves from there */
 typedef struct example {
     const char *name;
@@ -208,6 +208,7 @@ static void change(unsigned char *bytes, char what, uint32_t at, uint32_t value)
     case 'p': words[op->n_in + op->n_out + at] = value; break;
     case 'n': op->n_params = (uint16_t)value; break;
     case 'o': words[at] = value == SGRU_NONE ? value : words[value]; break;
+    case 'i': words[at] = value; break;
     case 't': t->dtype = (uint8_t)value; break;
     case 'k': /* a constant has the first bytes of the data */
         t->kind = (uint8_t)value;
@@ -252,6 +253,19 @@ static void try_all(const example *e, const unsigned char *bytes, size_t size, c
     }
 }
 
+/* An operand must exist, and what is written must not be a constant. */
+static void try_ids(const example *e, const unsigned char *bytes, size_t size)
+{
+    char unknown[32], constant[32];
+    for (int i = 0; i < e->n_in + e->n_out; i++) {
+        if (!e->operands[i].dtype) continue;
+        snprintf(unknown, sizeof unknown, "i%d=%u", i, ((const sgru_header *)bytes)->n_tensors);
+        snprintf(constant, sizeof constant, "k%d=0", i);
+        try_all(e, bytes, size, unknown, SGRU_E_FORMAT);
+        if (i >= e->n_in) try_all(e, bytes, size, constant, SGRU_E_FORMAT);
+    }
+}
+
 int main(void)
 {
     for (size_t i = 0; i < sizeof examples / sizeof *examples; i++) {
@@ -260,6 +274,7 @@ int main(void)
         try_all(&examples[i], bytes, size, " ", SGRU_OK);
         try_all(&examples[i], bytes, size, examples[i].refused, SGRU_E_OPERATOR);
         try_all(&examples[i], bytes, size, examples[i].accepted, SGRU_OK);
+        try_ids(&examples[i], bytes, size);
         free(bytes);
     }
     printf("%u passed, %u failed\n", passed, failed);

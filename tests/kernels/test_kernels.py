@@ -64,7 +64,9 @@ def test_every_operator_with_altered_operands_is_refused_or_harmless_and_gives_t
     assert ", 0 failed" in run(tmp_path, "hostile_operators", 100)
 
 
-@pytest.mark.parametrize("program", ["checkkernels", "environment", "wide_images", "hostile_weights", "refusals", "api"])
+@pytest.mark.parametrize(
+    "program", ["checkkernels", "environment", "wide_images", "hostile_weights", "refusals", "models", "api"]
+)
 def test_edges(tmp_path, program):
     assert ", 0 failed" in run(tmp_path, program)
 

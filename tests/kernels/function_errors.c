@@ -79,24 +79,10 @@ static double error_of(float y, double exact, double floor, int signed_zeros)
 }
 
 /* Where a definition changes, whatever the stride. */
-static const float edges[] = {0.0f,
-                              -0.0f,
-                              0x1p-126f,
-                              -0x1p-126f,
-                              1.0f,
-                              -1.0f,
-                              0x1.fffffep127f,
-                              -0x1.fffffep127f,
-                              INFINITY,
-                              -INFINITY,
-                              88.72f,
-                              -87.33f,
-                              20.0f,
-                              -20.0f,
-                              0.6f,
-                              -0.6f,
-                              4.0f,
-                              -4.0f};
+static const float edges[] = {
+    0.0f,     -0.0f,     0x1p-126f, -0x1p-126f, 1.0f,  -1.0f,   0x1.fffffep127f, -0x1.fffffep127f,
+    INFINITY, -INFINITY, 88.72f,    88.73f,     88.8f, -87.33f, 20.0f,           -20.0f,
+    0.6f,     -0.6f,     4.0f,      -4.0f};
 
 enum { N = 4096 };
 static double worst;

@@ -18,6 +18,7 @@ typedef struct cell {
     struct walk {
         uint32_t offset, t, b, count;
     } x_at, y_at, from, to; /* offset and strides over time and batch; elements of the tensor; a state has no time */
+    uint32_t shift;         /* of an LSTM: elements that c lies behind h in one tensor; 0: in a tensor of its own */
     int tangled;            /* a state is not where it was, or rows of it share elements */
     int32_t *lens;          /* [FRAMES][B] or NULL */
     function f, g, h;
@@ -98,6 +99,9 @@ static cell random_cell(int kind)
     if (c.stays && below(8) == 0) c.from.offset = 0, c.from.b = below(c.H), c.to = c.from;
     c.tangled = c.stays && (c.to.offset != c.from.offset || c.to.b != c.from.b || (c.B > 1 && c.from.b < c.H));
     if (c.stays) c.from.count = c.to.count = c.from.count > c.to.count ? c.from.count : c.to.count;
+    uint32_t span = (c.B - 1) * (c.from.b >> 31 ? 0 - c.from.b : c.from.b) + c.H;
+    if (lstm && c.stays && below(3) == 0) c.shift = below(2) ? span : 1 + below(2 * span);
+    c.tangled |= c.shift && c.shift < span, c.from.count += c.shift;
     c.w_format = any_format(), c.r_format = below(2) ? c.w_format : any_format();
     return c;
 }
@@ -254,7 +258,8 @@ static void try_cell(int kind)
     if (lstm) give_optional(&t, 3 * H, c.p);
     if (c.lens) give_input(&t, SGRU_I32, 1, &B, c.lens);
     else give_none(&t);
-    float *h0 = give_state(&t, &c), *c0 = lstm ? give_state(&t, &c) : NULL;
+    float *h0 = give_state(&t, &c), *c0 = c.shift ? h0 + c.shift : lstm ? give_state(&t, &c) : NULL;
+    if (c.shift) t.in[t.n_in] = t.in[t.n_in - 1], t.n_in++;
     take_output(&t, SGRU_F32, 1, &c.y_at.count);
     for (int i = 0; i <= lstm; i++)
         if (c.stays) t.out[t.n_out++] = t.in[t.n_in - 1 - (uint32_t)(lstm - i)];
@@ -275,9 +280,9 @@ static void try_cell(int kind)
                          c.to.offset,
                          c.to.b,
                          bits_of(c.clip)};
-    uint32_t own[] = {c.from.offset,
+    uint32_t own[] = {c.from.offset + c.shift,
                       c.from.b,
-                      c.to.offset,
+                      c.to.offset + c.shift,
                       c.to.b,
                       c.input_forget,
                       c.f.f,
@@ -299,7 +304,8 @@ static void try_cell(int kind)
     static const uint16_t n_params[] = {23, 30, 19};
     if (run_trial(&t, (uint16_t)(48 + kind), n_params[kind], p) && exact && !c.tangled) check_values(&t, &c, x, h0, c0);
     t.n_out = outputs;
-    if (c.stays) free(h0), free(c0);
+    if (c.stays) free(h0);
+    if (c.stays && !c.shift) free(c0);
     free(c.w), free(c.r), free(c.bias), free(c.p), drop(&t);
 }
 

@@ -292,6 +292,23 @@ static void try_slots(const sgru_model *m)
     release(memory, need), free(blob), free(other);
 }
 
+/* An id of the place behind the last one, which stands in the first state, where such a place would be. */
+static void try_forged(const sgru_model *m)
+{
+    size_t need = sgru_pool_size(m, 4, 1, 1), bytes = sgru_save_size(m);
+    unsigned char *memory = guarded(need), *blob = malloc(bytes), *state = blob + bytes - m->state_size;
+    sgru_pool *pool = sgru_pool_init(memory, need, m, 4, 1, 1, 0, 0);
+    sgru_slot first = sgru_pool_open(pool), forged = (sgru_slot)1 << 24 | 4;
+    HOLDS(sgru_pool_save(pool, first, blob, bytes) == SGRU_OK);
+    memcpy(state, &forged, sizeof forged);
+    uint64_t sum = sgru_checksum(state, m->state_size);
+    memcpy(blob + 16, &sum, sizeof sum);
+    for (int i = 0; i < 2; i++)
+        HOLDS(sgru_pool_restore(pool, first, blob, bytes) == SGRU_OK); /* into both its states */
+    HOLDS(sgru_pool_reset(pool, forged) == SGRU_E_SLOT && sgru_pool_close(pool, forged) == SGRU_E_SLOT);
+    release(memory, need), free(blob);
+}
+
 static void try_sizes(const sgru_model *m)
 {
     size_t need = sgru_pool_size(m, 3, 2, 64);
@@ -479,7 +496,7 @@ int main(void)
     HOLDS(sgru_model_open(&m, bytes, size) == SGRU_OK);
     try_ports(&m), try_blocks(&m), try_faults(&m);
     for (size_t lanes = 1; lanes <= SLOTS + 1; lanes++) try_lanes(&m, lanes);
-    try_slots(&m), try_sizes(&m);
+    try_slots(&m), try_forged(&m), try_sizes(&m);
     free(bytes);
     try_views(), try_lists(), try_resets(), try_shared_states(), try_largest();
     printf("%u passed, %u failed\n", passed, failed);

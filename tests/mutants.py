@@ -117,6 +117,12 @@ EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
     ("kernels/rare.c", "x > 1.0f", "x >= 1.0f", "the next line answers 1"),
     ("kernels/rare.c", "y > 0.0f", "y >= 0.0f", "y is not 0 here"),
     ("kernels/rare.c", "magnitude < 0x4C", "magnitude <= 0x4C", "both ways are exact at 2^25"),
+    (
+        "ops/recurrent.c",
+        "s->turn & 1",
+        "s->turn & 2",
+        "which way the weights are walked changes the time, not the bits",
+    ),
     ("ops/gru.c", "size_t multiplications", "", "which way sums are computed changes the time, not the bits"),
     ("ops/gru.c", "< SGRU_WORTH_SHARING", "<= SGRU_WORTH_SHARING", "which way sums are computed changes the time"),
     ("ops/gru.c", "< SINGLE_PASS_FLOATS", "<= SINGLE_PASS_FLOATS", "which way sums are computed changes the time"),

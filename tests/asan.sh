@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 flags=(-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
 tests/cc.sh tests/kernels/random_grus.c build/asan/random_grus "${CC:-cc}" "${flags[@]}"
 build/asan/random_grus 300 7
-for program in operators convolutions random_cells rare_functions checkkernels environment wide_images hostile_weights api; do
+for program in operators elements refusals models convolutions random_cells rare_functions checkkernels environment wide_images hostile_weights api; do
     tests/cc.sh tests/kernels/$program.c build/asan/$program "${CC:-cc}" "${flags[@]}"
     build/asan/$program
 done

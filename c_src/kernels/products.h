@@ -259,10 +259,11 @@ static void NAME(chains)(const NAME(product) * p, const NAME(product) * then, si
 static void NAME(gru_sums)(size_t H, size_t I, const float *w, const float *r, const float *bias_x, const float *bias_h,
                            const float *x, const float *h, float *sums, float *nh, int descending)
 {
-    const NAME(product) over_x = {I, 16, sgru_block_step(I), w, bias_x, x, sums, 0, 0, 0};
-    const NAME(product) over_h = {H, 16, sgru_block_step(H), r, NULL, h, sums, 0, 0, 0};
     size_t gates = H / 8, blocks = 3 * H / 16; /* z and r have blocks 0 .. gates, n has the rest */
-    const NAME(product) candidate = {H, 16, over_h.step_block, r + gates * over_h.step_block, bias_h, h, nh, 0, 0, 0};
+    const NAME(product) over_x = {.K = I, .step_block = sgru_block_step(I), .w = w, .init = bias_x, .x = x, .y = sums};
+    const NAME(product) over_h = {.K = H, .step_block = sgru_block_step(H), .w = r, .x = h, .y = sums};
+    NAME(product) candidate = over_h;
+    candidate.w += gates * over_h.step_block, candidate.init = bias_h, candidate.y = nh;
     size_t first_groups = (gates + TILE_ROWS1 - 1) / TILE_ROWS1;
     size_t groups = first_groups + (blocks - gates + TILE_ROWS1 - 1) / TILE_ROWS1;
     for (size_t i = 0; i < groups; i++) {

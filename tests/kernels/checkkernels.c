@@ -269,6 +269,10 @@ static void try_affine_i8(const sgru_kernels *k)
     for (size_t c = 0; c < C; c++)
         for (size_t i = 0, what = below(8); i < K && what < 4; i++)
             x[c * ld_x + i] = what == 0 ? 0.0f : what == 1 ? uniform(0x1p-95f) : what == 2 ? 3.0f : uniform(2.0f);
+    if (below(8) == 0) { /* the smallest maximum that is no zero */
+        for (size_t i = 0; i < K; i++) x[i] = uniform(0x1p-97f);
+        x[below((uint32_t)K)] = below(2) ? 0x1p-96f : -0x1p-96f;
+    }
     memset(WANT, 0, n * 4), memset(GOT, 0, n * 4);
     snprintf(shape, sizeof shape, "M %zu, K %zu, %zu columns, ld_x %zu, ld_y %zu", M, K, C, ld_x, ld_y);
     ref()->quantise(K, C, x, ld_x, q), ref()->affine_i8(M, K, C, (int8_t *)w, init, each ? ld_y : 0, q, WANT, ld_y);

@@ -9,12 +9,12 @@
 #include "internal.h"
 #include "packing.h"
 
-enum { MOST_TENSORS = 64, MOST_OPS = 16, MOST_WORDS = 1024 };
+enum { MOST_TENSORS = 128, MOST_OPS = 40, MOST_WORDS = 1024 };
 
 typedef struct image {
     sgru_tensor_rec tensors[MOST_TENSORS];
     sgru_op_rec ops[MOST_OPS];
-    uint32_t words[MOST_WORDS], lists[3][16], n_lists[3];
+    uint32_t words[MOST_WORDS], lists[3][MOST_OPS], n_lists[3];
     uint32_t n_tensors, n_ops, n_words;
     uint64_t arena, state, data_size;
     unsigned char *data;

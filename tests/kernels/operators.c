@@ -142,7 +142,78 @@ static void try_cumsum(void)
     drop(&t);
 }
 
+static void try_cumsum_integers(void)
+{
+    trial t = {.name = "CUMSUM of integers"};
+    cut c = random_cut();
+    uint32_t exclusive = below(2), reverse = below(2), wide = below(2), dims[] = {c.outer, c.n, c.inner};
+    uint32_t p[] = {c.outer, c.n, c.inner, exclusive, reverse};
+    size_t size = wide ? 8 : 4, count = FRAMES * product(3, dims);
+    unsigned char *x = malloc(count * size);
+    for (size_t i = 0; i < count; i++) {
+        int64_t v = (int64_t)below(1u << 30) * (wide ? 1 << 20 : 1) - 7;
+        memcpy(x + i * size, &v, size);
+    }
+    give_input(&t, wide ? SGRU_I64 : SGRU_I32, 3, dims, x);
+    take_output(&t, wide ? SGRU_I64 : SGRU_I32, 3, dims);
+    if (run_trial(&t, 69, 5, p))
+        for (size_t e = 0; e < count; e++) {
+            size_t start = e / c.inner / c.n * c.n * c.inner + e % c.inner, at = e / c.inner % c.n;
+            uint64_t want = 0, v;
+            for (size_t i = 0; i < c.n; i++) {
+                v = 0, memcpy(&v, x + (start + i * c.inner) * size, size);
+                if ((reverse ? i > at : i < at) || (i == at && !exclusive)) want += v;
+            }
+            if (memcmp(&want, (char *)t.got[0] + e * size, size)) complain(&t, "another integer");
+        }
+    drop(&t);
+}
+
 /* ---- order ---- */
+
+/* Values of f32, i64 or i32 to be ranked, many of them equal; floats with NaN, infinities and, in a constant, zeros of both signs. */
+typedef struct ranked {
+    uint32_t dtype;
+    size_t size, repeats; /* bytes of one; elements from frame to frame, 0 in a constant */
+    unsigned char *values;
+} ranked;
+
+static ranked give_ranked(trial *t, uint32_t rank, const uint32_t *dims)
+{
+    static const uint32_t dtypes[] = {SGRU_F32, SGRU_F32, SGRU_I64, SGRU_I32};
+    uint32_t dtype = dtypes[below(4)], few = below(2), constant = below(3) == 0;
+    size_t count = product(rank, dims), n = constant ? count : FRAMES * count;
+    ranked r = {dtype, dtype_size(dtype), constant ? 0 : count, malloc(n * dtype_size(dtype))};
+    for (size_t i = 0; i < n; i++) {
+        int64_t wide = few ? (int64_t)below(5) - 2 : (int64_t)(uniform(1) * 0x1p60f);
+        float f = few ? (float)below(5) - 2 : below(8) ? uniform(1) : below(3) ? NAN : below(2) ? INFINITY : -INFINITY;
+        if (constant && f == 0 && below(2)) f = -0.0f;
+        memcpy(r.values + i * r.size, &wide, r.size);
+        if (dtype == SGRU_F32) memcpy(r.values + i * r.size, &f, 4);
+    }
+    if (!constant) return give_input(t, (int)dtype, rank, dims, r.values), r;
+    give_const(t, (int)dtype, n, r.values);
+    return r;
+}
+
+/* 1 where value i is above value j, -1 below, 0 equal; NaN is above every number. */
+static int compare_ranked(const ranked *r, size_t i, size_t j)
+{
+    if (r->dtype == SGRU_F32) {
+        float a, b;
+        memcpy(&a, r->values + 4 * i, 4), memcpy(&b, r->values + 4 * j, 4);
+        return isnan(a) || isnan(b) ? !!isnan(a) - !!isnan(b) : (a > b) - (a < b);
+    }
+    int64_t a = r->dtype == SGRU_I64 ? ((int64_t *)(void *)r->values)[i] : ((int32_t *)(void *)r->values)[i],
+            b = r->dtype == SGRU_I64 ? ((int64_t *)(void *)r->values)[j] : ((int32_t *)(void *)r->values)[j];
+    return (a > b) - (a < b);
+}
+
+static void drop_ranked(const ranked *r, trial *t)
+{
+    if (!r->repeats) free(r->values);
+    drop(t);
+}
 
 static void try_arg(void)
 {
@@ -150,21 +221,23 @@ static void try_arg(void)
     cut c = random_cut();
     uint32_t smallest = below(2), last = below(2), x_dims[] = {c.outer, c.n, c.inner}, y_dims[] = {c.outer, c.inner};
     uint32_t p[] = {smallest, c.outer, c.n, c.inner, last};
-    const float *x = give_floats(&t, 3, x_dims, 1);
+    ranked r = give_ranked(&t, 3, x_dims);
+    size_t rows = product(2, y_dims);
     take_output(&t, SGRU_I64, 2, y_dims);
     if (run_trial(&t, 67, 5, p))
-        for (size_t e = 0, ok = 1; ok && e < FRAMES * product(2, y_dims); e++) {
-            const float *v = x + e / c.inner * c.n * c.inner + e % c.inner;
+        for (size_t e = 0, ok = 1; ok && e < FRAMES * rows; e++) {
+            size_t start = e / rows * r.repeats + e % rows / c.inner * c.n * c.inner + e % c.inner;
             uint32_t best = 0;
             for (uint32_t i = 1; i < c.n; i++) {
-                float a = v[i * c.inner], b = v[best * c.inner];
-                if (smallest ? a < b || (last && a <= b) : a > b || (last && a >= b)) best = i;
+                int above = compare_ranked(&r, start + i * c.inner, start + best * c.inner) * (smallest ? -1 : 1);
+                if (above > 0 || (last && above == 0)) best = i;
             }
             ok = (size_t)is_near(&t, e, best, (double)((int64_t *)t.got[0])[e], 0);
         }
-    drop(&t);
+    drop_ranked(&r, &t);
 }
 
+/* Each input has its rank; values or indices may be absent. */
 static void try_topk(void)
 {
     trial t = {.name = "TOPK"};
@@ -172,23 +245,28 @@ static void try_topk(void)
     uint32_t k = 1 + below(c.n), largest = below(2), x_dims[] = {c.outer, c.n, c.inner},
              y_dims[] = {c.outer, k, c.inner};
     uint32_t p[] = {c.outer, c.n, c.inner, k, largest, 1};
-    const float *x = give_floats(&t, 3, x_dims, 1);
-    take_output(&t, SGRU_F32, 3, y_dims);
+    ranked r = give_ranked(&t, 3, x_dims);
+    size_t count = product(3, x_dims), kept = product(3, y_dims);
+    take_output(&t, (int)r.dtype, 3, y_dims);
     take_output(&t, SGRU_I64, 3, y_dims);
     if (run_trial(&t, 68, 6, p))
-        for (size_t e = 0, ok = 1; ok && e < FRAMES * product(3, x_dims); e++) { /* each input has its rank */
-            const float *v = x + e / c.inner / c.n * c.n * c.inner + e % c.inner;
+        for (size_t e = 0, ok = 1; ok && e < FRAMES * count; e++) {
+            size_t frame = e / count, own = frame * r.repeats + e % count, row = e % count / c.inner / c.n;
+            size_t start = frame * r.repeats + row * c.n * c.inner + e % c.inner;
             uint32_t at = (uint32_t)(e / c.inner % c.n), rank = 0;
             for (uint32_t i = 0; i < c.n; i++) {
-                float a = v[i * c.inner], b = v[at * c.inner];
-                rank += (largest ? a > b : a < b) || (a == b && i < at);
+                int above = compare_ranked(&r, start + i * c.inner, own) * (largest ? 1 : -1);
+                rank += above > 0 || (above == 0 && i < at);
             }
             if (rank >= k) continue;
-            size_t y = (e / c.inner / c.n * k + rank) * c.inner + e % c.inner;
-            ok = (size_t)is_near(&t, y, x[e], ((float *)t.got[0])[y], 0) &&
-                 (size_t)is_near(&t, y, at, (double)((int64_t *)t.got[1])[y], 0);
+            size_t y = frame * kept + (row * k + rank) * c.inner + e % c.inner;
+            ok = (size_t)is_near(&t, y, at, (double)((int64_t *)t.got[1])[y], 0);
+            float zero = 0;
+            const void *want = r.values + own * r.size, *got = (char *)t.got[0] + y * r.size;
+            if (r.dtype == SGRU_F32 && *(const float *)want == 0) want = &zero; /* outputs are tidy */
+            if (memcmp(want, got, r.size)) complain(&t, "another value");
         }
-    drop(&t);
+    drop_ranked(&r, &t);
 }
 
 /* ---- index ---- */
@@ -325,6 +403,7 @@ int main(int argc, char **argv)
         {"SOFTMAX", try_softmax},
         {"NORMALIZE", try_normalize},
         {"CUMSUM", try_cumsum},
+        {"CUMSUM of integers", try_cumsum_integers},
         {"ARG", try_arg},
         {"TOPK", try_topk},
         {"GATHER_ELEMENTS", try_gather_elements},

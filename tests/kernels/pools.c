@@ -91,7 +91,7 @@ static void check(unsigned i, sgru_workers *const *workers, size_t n_workers)
     gru c = random_gru();
     if (below(3) == 0) { /* large enough to be shared */
         drop(&c);
-        c.H = 150 + below(30), c.I = 100 + below(60), c.B = 1;
+        c.H = below(2) ? 160 + 16 * below(2) : 150 + below(30), c.I = 100 + below(60), c.B = 1;
         float scale = 1.7320508f / (float)c.H;
         c.w = randoms((size_t)3 * c.H * c.I, scale), c.r = randoms((size_t)3 * c.H * c.H, scale);
         c.bias_x = randoms(3 * c.H, 0.5f), c.bias_h = randoms(c.H, 0.5f);

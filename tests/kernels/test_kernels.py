@@ -42,7 +42,7 @@ def test_pools_and_threads_give_the_bits_of_single_streams(tmp_path, seed):
     assert "60 passed, 0 failed" in run(tmp_path, "pools", 60, seed)
 
 
-@pytest.mark.parametrize("program", ["operators", "convolutions", "random_cells", "rare_functions"])
+@pytest.mark.parametrize("program", ["operators", "elements", "convolutions", "random_cells", "rare_functions"])
 def test_operators_give_the_same_bits_and_the_right_values(tmp_path, program):
     assert ", 0 failed" in run(tmp_path, program)
 
@@ -64,7 +64,9 @@ def test_every_operator_with_altered_operands_is_refused_or_harmless_and_gives_t
     assert ", 0 failed" in run(tmp_path, "hostile_operators", 100)
 
 
-@pytest.mark.parametrize("program", ["checkkernels", "environment", "wide_images", "hostile_weights", "api"])
+@pytest.mark.parametrize(
+    "program", ["checkkernels", "environment", "wide_images", "hostile_weights", "refusals", "models", "api"]
+)
 def test_edges(tmp_path, program):
     assert ", 0 failed" in run(tmp_path, program)
 

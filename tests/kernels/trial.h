@@ -24,7 +24,7 @@
 
 #define EPS 0x1p-24 /* half an ulp of 1: the error of one rounding */
 
-enum { FRAMES = 2, MOST_OPERANDS = 8 };
+enum { FRAMES = 2, MOST_OPERANDS = 8, CANARY = 1024 };
 
 static uint64_t digest;
 static unsigned passed, failed;
@@ -110,11 +110,18 @@ static inline int run_on(const trial *t, const sgru_model *m, const char *isa, s
     if (sgru_set_isa(isa)) return SGRU_E_ISA;
     size_t need = sgru_stream_size(m, block);
     if (need == 0 || need > 1u << 26) return SGRU_E_MEMORY;
-    void *memory = aligned_alloc(64, need);
+    unsigned char *memory = aligned_alloc(64, round_up(need + CANARY, 64)), *end = memory + need;
+    memset(end, 0xA5, CANARY);
+    ASAN_POISON_MEMORY_REGION(end, CANARY);
     sgru_stream *s = sgru_stream_init(memory, need, m, block, flags);
     fence(m, s->arena, block);
     int status = sgru_run(s, FRAMES, (const void *const *)t->feeds, out);
-    ASAN_UNPOISON_MEMORY_REGION(memory, need);
+    ASAN_UNPOISON_MEMORY_REGION(memory, need + CANARY);
+    for (size_t i = 0; i < CANARY; i++)
+        if (end[i] != 0xA5) {
+            complain(t, "writes beyond the stream's memory");
+            break;
+        }
     free(memory);
     return status;
 }

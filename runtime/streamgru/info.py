@@ -137,5 +137,6 @@ def _times(data: dict[str, Any]) -> list[str]:
 def _bytes(sizes: dict[str, int]) -> list[str]:
     return [
         f"bytes: image {sizes['image']:,}, of which weights {sizes['weights']:,}; a stream {sizes['stream']:,}: "
-        f"arena {sizes['arena']:,}, state {sizes['state']:,}, scratch {sizes['scratch']:,}"
+        f"arena {sizes['arena']:,}, state {sizes['state']:,}, scratch {sizes['scratch']:,};",
+        f"       each slot of a pool {sizes['slot']:,}",
     ]

@@ -220,14 +220,17 @@ class Model:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Bytes: of the image, and for each stream of its state, of one frame's arena, and of scratch memory."""
+        """Bytes: of the image; of a stream and, in it, its state, one frame's arena, and scratch memory; of each further
+        slot of a pool; of a saved state."""
         c = self._c
+        pools = [lib.sgru_pool_size(c, capacity, 1, 1) for capacity in (1, 1025)]
         return {
             "image": c.image_size,
             "state": c.state_size,
             "arena": c.arena_size,
             "scratch": c.scratch_size,
             "stream": lib.sgru_stream_size(c, 1),
+            "slot": (pools[1] - pools[0]) // 1024,
             "saved_state": lib.sgru_save_size(c),
         }
 

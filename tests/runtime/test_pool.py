@@ -292,6 +292,12 @@ def test_a_closed_pool():
             call()
 
 
+def test_info_states_the_memory_of_a_slot(pooled):
+    """A pool of a thousand more slots takes so much more, up to what is rounded for all of them."""
+    larger, smaller = (pooled.pool(capacity, lanes=4).nbytes for capacity in (2000, 1000))
+    assert abs((larger - smaller) / 1000 - pooled.sizes["slot"]) < 1
+
+
 @pytest.mark.parametrize("options", [{"capacity": 0}, {"capacity": 2**24 + 1}, {"capacity": 2, "lanes": 0}])
 def test_sizes_out_of_range(options):
     with pytest.raises(ValueError, match=r"capacity|lanes"):

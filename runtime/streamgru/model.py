@@ -220,7 +220,7 @@ class Model:
 
     @property
     def sizes(self) -> dict[str, int]:
-        """Bytes: of the image; of a stream and, in it, its state, one frame's arena, and scratch memory; of each further
+        """Bytes: of the image; of a stream and, in it, its state, one frame's arena and scratch memory; of each further
         slot of a pool; of a saved state."""
         c = self._c
         pools = [lib.sgru_pool_size(c, capacity, 1, 1) for capacity in (1, 1025)]

@@ -422,8 +422,9 @@ static uint32_t by_frames(uint32_t n, uint32_t same, int copies)
     uint32_t w_id = add_packed(&im, 4, 4, w), p[] = {1, 1, 4, 4, 0, 0, 4, 4, 0, 4, 4, 0, 4, 0, 4, 0, F_TANH, 0, 0};
     add_to_list(&im, 0, x);
     for (uint32_t i = 0; i < n; i++) {
-        h[i] = i + 1 == n && same < i ? h[same] : of_type(&im, SGRU_F32, KIND_STATE, 4);
-        if (h[i] != h[same] || i == same) add_to_list(&im, 2, h[i]);
+        int shared = i + 1 == n && same < i;
+        h[i] = shared ? h[same] : of_type(&im, SGRU_F32, KIND_STATE, 4);
+        if (!shared) add_to_list(&im, 2, h[i]);
         uint32_t in[] = {x, w_id, w_id, SGRU_NONE, SGRU_NONE, h[i]}, out[] = {SGRU_NONE, h[i]};
         add_op(&im, 50, 6, in, 2, out, 19, p);
     }

@@ -107,7 +107,7 @@ static void try_sines(void)
     uint32_t n = 1 + below(60), f = below(2), p[] = {f ? F_SIN : F_COS, 0, 0};
     float *x = give_input(&t, SGRU_F32, 1, &n, any_floats(FRAMES * n));
     for (size_t i = 0; i < FRAMES * n; i++)
-        if (below(4) == 0) x[i] = copysignf(near_zeros[below(10)], uniform(1));
+        if (below(4) == 0) x[i] = near_zeros[below(10)] * (below(2) ? 1 : -1);
     take_output(&t, SGRU_F32, 1, &n);
     if (run_trial(&t, 16, 3, p))
         for (size_t e = 0; e < FRAMES * n; e++)

@@ -3,18 +3,18 @@
 # finding ends the program.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-flags=(-O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer)
-tests/cc.sh tests/kernels/random_grus.c build/asan/random_grus "${CC:-cc}" "${flags[@]}"
-build/asan/random_grus 300 7
-for program in operators elements refusals models convolutions random_cells rare_functions checkkernels environment wide_images hostile_weights api; do
-    tests/cc.sh tests/kernels/$program.c build/asan/$program "${CC:-cc}" "${flags[@]}"
-    build/asan/$program
-done
-tests/cc.sh tests/kernels/hostile_images.c build/asan/hostile_images "${CC:-cc}" "${flags[@]}"
-build/asan/hostile_images 10000
-tests/cc.sh tests/kernels/hostile_operators.c build/asan/hostile_operators "${CC:-cc}" "${flags[@]}"
-build/asan/hostile_operators 60
-tests/cc.sh tests/kernels/pools.c build/asan/pools "${CC:-cc}" "${flags[@]}"
-build/asan/pools 30
-tests/cc.sh tests/kernels/pools.c build/asan/pools_threads "${CC:-cc}" -O1 -g -fsanitize=thread
-build/asan/pools_threads 10
+address="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
+programs=("random_cells 100" "hostile_images 10000" "hostile_operators 60" "pools 30" operators elements "random_grus 300 7"
+    checkkernels convolutions rare_functions models environment api wide_images hostile_weights refusals)
+
+try() { # try FLAGS FOLDER PROGRAM [ARGUMENT...]: builds it and runs it; its last line, or all of it where it fails
+    local flags=$1 out=build/$2/$3 arguments=("${@:4}")
+    mkdir -p "build/$2"
+    # shellcheck disable=SC2086 # the words are the flags
+    tests/cc.sh "tests/kernels/$3.c" "$out" "${CC:-cc}" -O1 -g $flags || return 1
+    "$out" "${arguments[@]}" >"$out.log" 2>&1 || { cat "$out.log" && return 1; }
+    echo "$2 ${*:3}: $(tail -n 1 "$out.log")"
+}
+export -f try
+printf '%s\n' "${programs[@]}" | xargs -P "$(nproc)" -I '{}' bash -c "try '$address' asan {}"
+try -fsanitize=thread tsan pools 10

@@ -1,10 +1,24 @@
 #!/usr/bin/env bash
-# Builds one C test program against the core: tests/cc.sh PROGRAM.c OUT [compiler and flags...]. Used by the tests, asan.sh, qemu.sh.
+# Builds one C test program against the core: tests/cc.sh PROGRAM.c OUT [compiler and flags...]. The core is built once for each
+# compiler, flags and sources, and kept in build/core/.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 program=$1 out=$2
 shift 2
 [ $# -gt 0 ] || set -- "${CC:-cc}" -O2
-mkdir -p "$(dirname "$out")"
-"$@" -std=gnu11 -ffp-contract=off -fno-math-errno -Wall -Wextra -Ic_src -Itests/kernels \
-    "$program" c_src/*.c c_src/ops/*.c c_src/kernels/*.c c_src/threads/*.c -pthread -o "$out" -lm
+command=("$@" -std=gnu11 -ffp-contract=off -fno-math-errno -Wall -Wextra -Ic_src -Itests/kernels -pthread)
+key=$({ echo "${command[*]}" && find c_src -type f | sort | xargs cat; } | cksum | cut -d ' ' -f 1)
+core=build/core/$key
+mkdir -p "$core" "$(dirname "$out")"
+exec 9>"$core/lock" # two tests may want it at once
+flock 9
+if [ ! -e "$core/core.a" ]; then
+    compile() { "${@:3}" -c "$2" -o "$1/$(echo "${2%.c}" | tr / _).o"; }
+    export -f compile
+    printf '%s\n' c_src/*.c c_src/ops/*.c c_src/kernels/*.c c_src/threads/*.c |
+        xargs -P "$(nproc)" -I '{}' bash -c 'compile "$@"' _ "$core" '{}' "${command[@]}"
+    ar rcs "$core/building.a" "$core"/*.o
+    mv "$core/building.a" "$core/core.a"
+fi
+flock -u 9
+"${command[@]}" "$program" "$core/core.a" -o "$out" -lm

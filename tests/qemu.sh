@@ -35,6 +35,7 @@ run() {
     for program in $programs; do
         local log=build/qemu/$name-$program.log arguments=()
         [ "$program" != random_grus ] || arguments=("$count" 1)
+        [ "$program" != random_cells ] || arguments=(100 1)
         [ "$program" != checkkernels ] || arguments=(1)
         "$@" "$folder/$program" "${arguments[@]}" >"$log" 2>&1 || status=1
         echo "$name $program: $(tail -n 1 "$log")"

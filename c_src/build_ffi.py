@@ -23,7 +23,7 @@ FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibilit
 # than a small step does, and where another thread takes the lock meanwhile it keeps it for milliseconds: the
 # wrappers of functions whose names end in _locked keep it.
 DECLARATIONS = """
-typedef struct sgru_call { sgru_stream *stream; void *y; } sgru_call;
+typedef struct sgru_call { sgru_stream *stream; const void *const *x; void *const *y; } sgru_call;
 int sgru_step_inplace_locked(sgru_stream *stream);
 int sgru_step_call(sgru_call *call);
 int sgru_step_call_locked(sgru_call *call);
@@ -37,17 +37,12 @@ PREAMBLE = """
 
 typedef struct sgru_call {
     sgru_stream *stream;
-    void *y;
+    const void *const *x;
+    void *const *y;
 } sgru_call;
 
-/* One frame from where the only input lies, the only output to y. One argument, since cffi makes a tuple of two. */
-static int sgru_step_call(sgru_call *call)
-{
-    if (!call->stream) return SGRU_E_ARGUMENT;
-    const void *in[] = {sgru_input(call->stream, 0)};
-    void *out[] = {call->y};
-    return sgru_step(call->stream, in, out);
-}
+/* One argument, since cffi makes a tuple of two. */
+static int sgru_step_call(sgru_call *call) { return sgru_step(call->stream, call->x, call->y); }
 
 static int sgru_step_call_locked(sgru_call *call) { return sgru_step_call(call); }
 

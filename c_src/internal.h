@@ -253,7 +253,7 @@ int sgru_settle(const sgru_stream *s, unsigned char *state);
 void sgru_give_frame(const sgru_stream *s, size_t frame, void *const *outputs, size_t at);
 
 /* One whole state: to its reset value; into a blob; out of a blob into `to`, checked (what was there is lost on an error). */
-void sgru_reset_state(const sgru_model *m, unsigned char *state);
+void sgru_reset_state(const sgru_stream *s, unsigned char *state);
 int sgru_save_state(const sgru_model *m, const unsigned char *state, void *blob, size_t size);
 int sgru_load_state(const sgru_stream *s, unsigned char *to, const void *blob, size_t size);
 

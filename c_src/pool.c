@@ -93,7 +93,7 @@ sgru_slot sgru_pool_open(sgru_pool *pool)
     at->current = 0;
     at->step = 0;
     pool->open++;
-    sgru_reset_state(model_of(pool), state_of(pool, at, 0));
+    sgru_reset_state(pool->engines[0], state_of(pool, at, 0));
     return at->id;
 }
 
@@ -110,7 +110,7 @@ int sgru_pool_reset(sgru_pool *pool, sgru_slot id)
 {
     sgru_place *at = pool ? place_of(pool, id) : NULL;
     if (!at) return SGRU_E_SLOT;
-    sgru_reset_state(model_of(pool), state_of(pool, at, at->current));
+    sgru_reset_state(pool->engines[0], state_of(pool, at, at->current));
     return SGRU_OK;
 }
 

@@ -176,18 +176,24 @@ const char *sgru_stream_isa(const sgru_stream *s) { return s->k->name; }
 
 /* ---- the state ---- */
 
-void sgru_reset_state(const sgru_model *m, unsigned char *state)
+void sgru_reset_state(const sgru_stream *s, unsigned char *state)
 {
+    const sgru_model *m = s->model;
     const uint32_t *ids = words_of(m) + header_of(m)->lists + m->n_inputs + m->n_outputs;
+    sgru_fpenv caller = sgru_fpenv_enter();
     if (m->state_size) memset(state, 0, m->state_size);
     for (uint32_t i = 0; i < m->n_states; i++) {
         const sgru_tensor_rec *t = tensor_of(m, ids[i]);
+        const sgru_port *p = s->states + i;
         if (t->reset == SGRU_NONE) continue;
-        memcpy(state + t->offset, m->image + header_of(m)->data + tensor_of(m, t->reset)->offset, bytes_of(t));
+        const unsigned char *from = m->image + header_of(m)->data + tensor_of(m, t->reset)->offset;
+        if (p->floats) s->k->tidy(p->floats, (const float *)from, (float *)(state + t->offset));
+        else memcpy(state + t->offset, from, p->bytes);
     }
+    sgru_fpenv_leave(caller);
 }
 
-void sgru_reset(sgru_stream *s) { sgru_reset_state(s->model, s->state); }
+void sgru_reset(sgru_stream *s) { sgru_reset_state(s, s->state); }
 
 typedef struct sgru_blob {
     unsigned char magic[8];

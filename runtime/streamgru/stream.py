@@ -78,31 +78,36 @@ class Stream:
 
     def _prepare_fast_path(self) -> None:
         """What `step` needs; of a model of one input and one output all but a call. A shape of None fits no array."""
+        pointers = [lib.sgru_input(self._c, i) for i in range(len(self._inputs))]
         self._exact = [
-            (t.name, x.shape, x.dtype, ffi.buffer(lib.sgru_input(self._c, i), x.nbytes))
-            for i, (t, x) in enumerate(zip(self.model.inputs, self._inputs, strict=True))
+            (t.name, x.shape, x.dtype, ffi.buffer(p, x.nbytes))
+            for t, x, p in zip(self.model.inputs, self._inputs, pointers, strict=True)
         ]
         brief = self.model.sizes["image"] <= LOCKED_BYTES and self._threads.n == 1
         self._step_inplace = lib.sgru_step_inplace_locked if brief else lib.sgru_step_inplace
         self._step_call = lib.sgru_step_call_locked if brief else lib.sgru_step_call
-        self._named_outputs = [(t.name, y) for t, y in zip(self.model.outputs, self._outputs, strict=True)]
+        self._x_pointers = ffi.new("void *[]", pointers)
+        self._slots = [self._new_slot() for _ in range(RESULTS)]
+        self._next_slot = cycle(self._slots).__next__
+        self._output_names = [t.name for t in self.model.outputs]
         self._x_shape: tuple[int, ...] | None = None
-        self._slots: list[list[Any]] = []
         if len(self._inputs) == len(self._outputs) == 1:
-            x, y = self._inputs[0], self._outputs[0]
-            self._x_shape, self._x_dtype = x.shape, x.dtype
-            self._x_buffer = ffi.buffer(lib.sgru_input(self._c, 0), x.nbytes)
-            self._y_shape, self._y_dtype = y.shape, y.dtype
-            self._slots = [[None, ffi.new("sgru_call *", [self._c, ffi.NULL])] for _ in range(RESULTS)]
-            for slot in self._slots:
-                self._renew(slot)
-            self._idle = getrefcount(self._slots[0][0])
-            self._next_slot = cycle(self._slots).__next__
+            _, self._x_shape, self._x_dtype, self._x_buffer = self._exact[0]
 
-    def _renew(self, slot: list[Any]) -> None:
-        """A new array in place of one that somebody holds. It owns its memory, so a view of it holds it too."""
-        slot[0] = np.empty(self._y_shape, self._y_dtype)
-        slot[1].y = ffi.from_buffer(slot[0])
+    def _new_slot(self) -> tuple[list[Array], Any, Any]:
+        """Arrays for the results of a step, and the call that fills them."""
+        pointers = ffi.new("void *[]", len(self._outputs))
+        arrays: list[Array] = []
+        self._renew(arrays, None, pointers)
+        for y in arrays:
+            self._idle = getrefcount(y)
+        return arrays, ffi.new("sgru_call *", [self._c, self._x_pointers, pointers]), pointers
+
+    def _renew(self, arrays: list[Array], _: object, pointers: Any) -> None:
+        """New arrays in place of those that somebody holds. Each owns its memory, so a view of it holds it too."""
+        arrays[:] = [np.empty(t.shape, t.dtype) for t in self.model.outputs]
+        for i, y in enumerate(arrays):
+            pointers[i] = ffi.from_buffer(y)
 
     # ---- frames ----
 
@@ -136,12 +141,14 @@ class Stream:
             except (ValueError, BufferError):
                 check_array(self.model.inputs[0], x, self.model.inputs[0].shape)
                 raise
-            slot = self._next_slot()
-            if getrefcount(slot[0]) != self._idle:
-                self._renew(slot)
-            if status := self._step_call(slot[1]):
+            arrays, call, _ = slot = self._next_slot()
+            y = arrays[0]
+            if getrefcount(y) != self._idle:
+                self._renew(*slot)
+                y = arrays[0]
+            if status := self._step_call(call):
                 self._refuse(x, status)
-            return slot[0]
+            return y
         return self._step_any(x)
 
     def _step_any(self, x: Frames) -> Any:
@@ -149,11 +156,14 @@ class Stream:
         if not self._filled(x):
             for buffer, frame in zip(self._inputs, self._checked_frames(x), strict=True):
                 buffer[...] = frame
-        if status := self._step_inplace(self._c):
+        arrays, call, _ = slot = self._next_slot()
+        for y in arrays:
+            if getrefcount(y) != self._idle:
+                self._renew(*slot)
+                break
+        if status := self._step_call(call):
             self._refuse(x, status)
-        if len(self._outputs) == 1:
-            return self._outputs[0].copy()
-        return {name: y.copy() for name, y in self._named_outputs}
+        return arrays[0] if len(arrays) == 1 else dict(zip(self._output_names, arrays, strict=True))
 
     def _filled(self, x: Frames) -> bool:
         """Whether every input is just what it should be, and has been copied to where it is read."""
@@ -297,7 +307,7 @@ class Stream:
     def close(self) -> None:
         """End the stream; a further call raises :class:`StateError`. Closing twice is fine."""
         self._c = ffi.NULL
-        for _, call in self._slots:
+        for _, call, _ in self._slots:
             call.stream = ffi.NULL
         self._threads.stop()
 

@@ -413,6 +413,34 @@ static void try_resets(void)
     }
 }
 
+/* What a reset puts into a state is what a restore puts there: no subnormal, no NaN but one. */
+static void try_untidy_reset(void)
+{
+    const uint32_t untidy[] = {0xFFC01234, 0x7F800001, 0x00000001, 0x807FFFFF, 0x80000000, 0xFF800000, 0x00800000, 0},
+                   tidy[] = {0x7FC00000, 0x7FC00000, 0, 0, 0, 0xFF800000, 0x00800000, 0};
+    size_t size;
+    sgru_model m;
+    float values[8];
+    unsigned char saved[32 + 64], other[32 + 64];
+    image im = {0};
+    memcpy(values, untidy, sizeof values);
+    uint32_t state = of_type(&im, SGRU_F32, KIND_STATE, 8);
+    im.tensors[state].reset = add_const(&im, SGRU_F32, 8, values);
+    add_to_list(&im, 2, state);
+    unsigned char *bytes = finish(&im, &size);
+    HOLDS(sgru_model_open(&m, bytes, size) == SGRU_OK && sgru_save_size(&m) == sizeof saved);
+    size_t need = sgru_stream_size(&m, 1), pool_need = sgru_pool_size(&m, 2, 1, 1);
+    unsigned char *memory = guarded(need), *pool_memory = guarded(pool_need);
+    sgru_stream *s = sgru_stream_init(memory, need, &m, 1, SGRU_PASS_NONFINITE);
+    sgru_pool *pool = sgru_pool_init(pool_memory, pool_need, &m, 2, 1, 1, 1, SGRU_PASS_NONFINITE);
+    sgru_slot slot = sgru_pool_open(pool);
+    HOLDS(sgru_save(s, saved, sizeof saved) == SGRU_OK && memcmp(saved + 32, tidy, sizeof tidy) == 0);
+    HOLDS(sgru_restore(s, saved, sizeof saved) == SGRU_OK && sgru_save(s, other, sizeof other) == SGRU_OK);
+    HOLDS(memcmp(saved, other, sizeof saved) == 0);
+    HOLDS(sgru_pool_save(pool, slot, other, sizeof other) == SGRU_OK && memcmp(saved, other, sizeof saved) == 0);
+    release(memory, need), release(pool_memory, pool_need), free(bytes);
+}
+
 /* n RNNs side by side, of which the last has the state of number `same`; its own where that is n - 1. */
 static uint32_t by_frames(uint32_t n, uint32_t same, int copies)
 {
@@ -499,7 +527,7 @@ int main(void)
     for (size_t lanes = 1; lanes <= SLOTS + 1; lanes++) try_lanes(&m, lanes);
     try_slots(&m), try_forged(&m), try_sizes(&m);
     free(bytes);
-    try_views(), try_lists(), try_resets(), try_shared_states(), try_largest();
+    try_views(), try_lists(), try_resets(), try_untidy_reset(), try_shared_states(), try_largest();
     printf("%u passed, %u failed\n", passed, failed);
     return failed != 0;
 }

@@ -348,6 +348,22 @@ def test_several_inputs_and_outputs_go_by_name(several):
     assert exact.save() == squeezed.save()
 
 
+def test_results_of_several_outputs_that_somebody_holds_never_change(several):
+    """The dict, one of its arrays or a view of one: each is enough."""
+    x = np.random.default_rng(9).standard_normal((120, 8)).astype(np.float32)
+    expected = several.stream().run({"a": x[:, None, :5].copy(), "b": x[:, None, 5:].copy()})
+    stream, held = several.stream(), []
+    for t, frame in enumerate(x):
+        y = stream.step(
+            {"a": frame[None, :5], "b": frame[5:]} if t % 2 else {"a": frame[None, :5], "b": frame[None, 5:]}
+        )
+        held += [(t, n, y[n][..., ::2] if t % 5 == 0 else y[n]) for n in ((), ("Y",), ("Z",), ("Y", "Z"))[t % 4]]
+        for name in ("Y", "Z"):
+            np.testing.assert_array_equal(y[name], expected[name][t])
+    for t, name, y in held:
+        np.testing.assert_array_equal(y, expected[name][t][..., ::2] if t % 5 == 0 else expected[name][t])
+
+
 @pytest.mark.parametrize(
     "frame, message",
     [

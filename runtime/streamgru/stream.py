@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
-from typing import Any, Protocol, TypeAlias
+from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -34,6 +34,15 @@ class Named(Protocol):
 
     @property
     def name(self) -> str: ...
+
+
+class Slot(NamedTuple):
+    """The results of one step, and the call that fills them."""
+
+    arrays: list[Array]
+    call: Any  # sgru_call *
+    pointers: Any  # void *[], to the arrays
+    by_name: dict[str, Array]
 
 
 class Stream:
@@ -89,25 +98,26 @@ class Stream:
         self._x_pointers = ffi.new("void *[]", pointers)
         self._slots = [self._new_slot() for _ in range(RESULTS)]
         self._next_slot = cycle(self._slots).__next__
-        self._output_names = [t.name for t in self.model.outputs]
+        self._has_one_output = len(self._outputs) == 1
         self._x_shape: tuple[int, ...] | None = None
-        if len(self._inputs) == len(self._outputs) == 1:
+        if len(self._inputs) == 1:
             _, self._x_shape, self._x_dtype, self._x_buffer = self._exact[0]
 
-    def _new_slot(self) -> tuple[list[Array], Any, Any]:
+    def _new_slot(self) -> Slot:
         """Arrays for the results of a step, and the call that fills them."""
         pointers = ffi.new("void *[]", len(self._outputs))
-        arrays: list[Array] = []
-        self._renew(arrays, None, pointers)
-        for y in arrays:
+        slot = Slot([], ffi.new("sgru_call *", [self._c, self._x_pointers, pointers]), pointers, {})
+        self._renew(slot)
+        for y in slot.arrays:
             self._idle = getrefcount(y)
-        return arrays, ffi.new("sgru_call *", [self._c, self._x_pointers, pointers]), pointers
+        return slot
 
-    def _renew(self, arrays: list[Array], _: object, pointers: Any) -> None:
+    def _renew(self, slot: Slot) -> None:
         """New arrays in place of those that somebody holds. Each owns its memory, so a view of it holds it too."""
-        arrays[:] = [np.empty(t.shape, t.dtype) for t in self.model.outputs]
-        for i, y in enumerate(arrays):
-            pointers[i] = ffi.from_buffer(y)
+        slot.arrays[:] = [np.empty(t.shape, t.dtype) for t in self.model.outputs]
+        for i, (t, y) in enumerate(zip(self.model.outputs, slot.arrays, strict=True)):
+            slot.pointers[i] = ffi.from_buffer(y)
+            slot.by_name[t.name] = y
 
     # ---- frames ----
 
@@ -141,10 +151,12 @@ class Stream:
             except (ValueError, BufferError):
                 check_array(self.model.inputs[0], x, self.model.inputs[0].shape)
                 raise
-            arrays, call, _ = slot = self._next_slot()
+            if not self._has_one_output:
+                return self._results(x)
+            arrays, call, _, _ = slot = self._next_slot()
             y = arrays[0]
             if getrefcount(y) != self._idle:
-                self._renew(*slot)
+                self._renew(slot)
                 y = arrays[0]
             if status := self._step_call(call):
                 self._refuse(x, status)
@@ -156,14 +168,18 @@ class Stream:
         if not self._filled(x):
             for buffer, frame in zip(self._inputs, self._checked_frames(x), strict=True):
                 buffer[...] = frame
-        arrays, call, _ = slot = self._next_slot()
+        return self._results(x)
+
+    def _results(self, x: Frames) -> Any:
+        """A step over what the input buffers hold; `x` is what they were filled from."""
+        arrays, call, _, by_name = slot = self._next_slot()
         for y in arrays:
             if getrefcount(y) != self._idle:
-                self._renew(*slot)
+                self._renew(slot)
                 break
         if status := self._step_call(call):
             self._refuse(x, status)
-        return arrays[0] if len(arrays) == 1 else dict(zip(self._output_names, arrays, strict=True))
+        return arrays[0] if self._has_one_output else by_name.copy()
 
     def _filled(self, x: Frames) -> bool:
         """Whether every input is just what it should be, and has been copied to where it is read."""
@@ -307,8 +323,8 @@ class Stream:
     def close(self) -> None:
         """End the stream; a further call raises :class:`StateError`. Closing twice is fine."""
         self._c = ffi.NULL
-        for _, call, _ in self._slots:
-            call.stream = ffi.NULL
+        for slot in self._slots:
+            slot.call.stream = ffi.NULL
         self._threads.stop()
 
     def __enter__(self) -> Stream:

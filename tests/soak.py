@@ -1,5 +1,8 @@
-"""A long run: a small GRU steps on and on; every so often its state goes through a file into another process, on
-another instruction set. Memory stays flat, and the last outputs and the state equal those of a run without this.
+"""Two long runs of a small GRU. Memory stays flat in both.
+
+In the first, one stream steps on and on; every so often its state goes through a file into another process, on another
+instruction set. The last outputs and the state equal those of a run without this. In the second, as many steps are made
+by streams that come to a pool of several threads, change their slots and go; each ends in the state of a stream alone.
 
     python tests/soak.py [STEPS]        10,000,000 by default
 """
@@ -13,18 +16,21 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 import streamgru
+from streamgru._threads import processors
 from streamgru_export.compiler import compile
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "soak"
 BLOCK, RELAYS = 1000, 9  # frames of a run; processes that the long stream goes through
 GROWTH = 4 << 20  # bytes that a process may grow by after its first block: the allocator's own
+SEATS = 40  # slots of the pool
 I, H = 8, 16  # noqa: E741 - sizes of input and state
 
 
@@ -69,33 +75,95 @@ def relay(first: int, last: int) -> None:
     print(json.dumps({"isa": streamgru.isa(), "grown": grown, "last": y[-1].tobytes().hex()}))
 
 
+class Reader:
+    """A stream that came to the pool: the frames it reads, how many it has read, and its seat."""
+
+    def __init__(self, number: int, seat: int, length: int) -> None:
+        self.number, self.seat, self.at = number, seat, 0
+        self.x = frames(number, (1, I))[:length]
+
+
+def crowd(steps: int) -> None:
+    """Streams of up to a block each in a pool; any of those present take part in a step."""
+    model, r, threads = streamgru.load(FOLDER / "gru.sgru"), np.random.default_rng(1), min(2, processors())
+    pool = model.pool(SEATS, threads=threads)
+    present: list[Reader] = []
+    made = came = gone = moved = after_first = 0
+    while made < steps:
+        while len(present) < SEATS and r.random() < 0.5:
+            present.append(Reader(came, pool.open(), int(r.integers(1, BLOCK))))
+            came += 1
+        taking_part = [present[i] for i in r.permutation(len(present))[: r.integers(1, SEATS)]]
+        if not taking_part:
+            continue
+        if r.random() < 0.01:
+            reader = taking_part[0]
+            saved = pool.save(reader.seat)
+            pool.close(reader.seat)
+            reader.seat = pool.open()
+            pool.restore(reader.seat, saved)
+            moved += 1
+        pool.step([reader.seat for reader in taking_part], np.stack([reader.x[reader.at] for reader in taking_part]))
+        made += len(taking_part)
+        for reader in taking_part:
+            reader.at += 1
+            if reader.at < len(reader.x):
+                continue
+            alone = model.stream()
+            alone.run(reader.x)
+            if alone.save() != pool.save(reader.seat):
+                sys.exit(f"stream {reader.number} ends in another state than alone")
+            pool.close(reader.seat)
+            present.remove(reader)
+            gone += 1
+        if gone >= SEATS and not after_first:
+            after_first = memory()
+    answer = {"made": made, "gone": gone, "moved": moved, "threads": threads, "grown": memory() - after_first}
+    print(json.dumps(answer))
+
+
+def child(*arguments: object, isa: str = "") -> dict[str, Any]:
+    """What this program prints as a process of its own."""
+    command = [sys.executable, __file__, *map(str, arguments)]
+    environment = os.environ | ({"STREAMGRU_ISA": isa} if isa else {})
+    done = subprocess.run(command, env=environment, stdout=subprocess.PIPE, text=True, check=True)
+    return dict(json.loads(done.stdout))
+
+
 def main() -> int:
-    if len(sys.argv) > 2:
+    if sys.argv[1:2] == ["relay"]:
         relay(int(sys.argv[2]), int(sys.argv[3]))
+        return 0
+    if sys.argv[1:2] == ["crowd"]:
+        crowd(int(sys.argv[2]))
         return 0
     blocks = max(RELAYS, int(sys.argv[1] if len(sys.argv) > 1 else 10_000_000) // BLOCK)
     FOLDER.mkdir(parents=True, exist_ok=True)
     compile(gru(), FOLDER / "gru.sgru")
-    isas, began, grown, last = streamgru.available_isas(), time.monotonic(), 0, ""
-    for i in range(RELAYS):
-        span = [blocks * i // RELAYS, blocks * (i + 1) // RELAYS]
-        command = [sys.executable, __file__, "relay", *map(str, span)]
-        done = subprocess.run(
-            command, env=os.environ | {"STREAMGRU_ISA": isas[i % len(isas)]}, capture_output=True, text=True, check=True
-        )
-        answer = json.loads(done.stdout)
-        grown, last = max(grown, answer["grown"]), answer["last"]
+
+    isas, began = streamgru.available_isas(), time.monotonic()
+    ends = [blocks * i // RELAYS for i in range(RELAYS + 1)]
+    answers = [child("relay", *ends[i : i + 2], isa=isas[i % len(isas)]) for i in range(RELAYS)]
     through = (FOLDER / "state").read_bytes()
     stream = streamgru.load(FOLDER / "gru.sgru").stream()
-    y = None
+    y = np.empty(0)
     for at in range(blocks):
         y = stream.run(frames(at, stream.model.inputs[0].shape))
-    assert y is not None
-    same = y[-1].tobytes().hex() == last and stream.save() == through
+    same = y[-1].tobytes().hex() == answers[-1]["last"] and stream.save() == through
+    relays_grown = max(answer["grown"] for answer in answers)
     print(f"{blocks * BLOCK} steps through {RELAYS} processes on {', '.join(isas)}, then again in one: ", end="")
-    print(f"{'the same bits' if same else 'OTHER BITS'}; memory grew by {grown >> 10} KB at most; ", end="")
-    print(f"{time.monotonic() - began:.0f} s")
-    return 0 if same and grown < GROWTH else 1
+    print(f"{'the same bits' if same else 'OTHER BITS'}; memory grew by {relays_grown >> 10} KB at most; ", end="")
+    print(f"{time.monotonic() - began:.0f} s", flush=True)
+
+    began = time.monotonic()
+    pool = child("crowd", blocks * BLOCK)
+    print(
+        f"{pool['made']} steps in a pool of {SEATS} slots, {pool['threads']} threads: {pool['gone']} streams came ",
+        end="",
+    )
+    print(f"and went, {pool['moved']} changed slots, each ended as one alone; ", end="")
+    print(f"memory grew by {pool['grown'] >> 10} KB; {time.monotonic() - began:.0f} s")
+    return 0 if same and max(relays_grown, pool["grown"]) < GROWTH else 1
 
 
 if __name__ == "__main__":

@@ -40,7 +40,7 @@ class Threads:
         memory = aligned(lib.sgru_threads_size(n))
         threads = lib.sgru_threads_start(ffi.from_buffer(memory), len(memory), n)
         if threads == ffi.NULL:
-            raise RuntimeError(f"the system refused to start {n - 1} threads")
+            raise RuntimeError(f"the system refused to start {n - 1} more threads: use fewer, or threads=1")
         self.workers = lib.sgru_threads_workers(threads)
         self._end = weakref.finalize(self, _stop, threads, memory)
 

@@ -25,6 +25,14 @@ def test_an_equation_of_other_characters_is_refused_before_onnx_sees_it():
         compile(graph, mode="whole")
 
 
+@pytest.mark.parametrize("parts", [1, 3, 0, -1, 2**40])
+def test_a_split_into_other_than_its_outputs_is_refused_before_onnx_sees_it(parts):
+    """onnx's shape inference reads behind the end of its list of parts (abort)."""
+    graph = model([node("Split", ["x"], ["y", "z"], num_outputs=parts)], {"x": [6]}, ["y"], opset=18)
+    with pytest.raises(ModelError, match=r"Split.*'num_outputs' is .* 2 outputs"):
+        compile(graph, mode="whole")
+
+
 @pytest.mark.parametrize(
     "nodes, inputs, constants",
     [

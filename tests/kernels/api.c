@@ -127,6 +127,32 @@ static void try_stream(const unsigned char *bytes, size_t size)
     free(memory), free(blob), free(other);
 }
 
+static uint64_t ticks_so_far;
+static uint64_t tick(void) { return ticks_so_far += 7; }
+
+/* The measured frame is the frame of a step, each operator one reading of the clock. */
+static void try_profile(const unsigned char *bytes, size_t size)
+{
+    sgru_model m;
+    uint64_t ticks[MOST_OPS + 1] = {0};
+    HOLDS(sgru_model_open(&m, bytes, size) == SGRU_OK);
+    size_t need = sgru_stream_size(&m, 1), blob_size = sgru_save_size(&m);
+    unsigned char *memory[2], *blobs[2];
+    sgru_stream *s[2];
+    for (int i = 0; i < 2; i++) {
+        memory[i] = aligned_alloc(64, need), blobs[i] = malloc(blob_size);
+        s[i] = sgru_stream_init(memory[i], need, &m, 1, 0);
+    }
+    HOLDS(sgru_profile(NULL, tick, ticks) == SGRU_E_ARGUMENT && sgru_profile(s[0], NULL, ticks) == SGRU_E_ARGUMENT);
+    HOLDS(sgru_profile(s[0], tick, NULL) == SGRU_E_ARGUMENT);
+    HOLDS(sgru_profile(s[0], tick, ticks) == SGRU_OK && sgru_step_inplace(s[1]) == SGRU_OK);
+    for (uint32_t i = 0; i < m.n_ops + 1; i++) HOLDS(ticks[i] == 7);
+    HOLDS(ticks[m.n_ops + 1] == 0);
+    for (int i = 0; i < 2; i++) HOLDS(sgru_save(s[i], blobs[i], blob_size) == SGRU_OK);
+    HOLDS(memcmp(blobs[0], blobs[1], blob_size) == 0);
+    for (int i = 0; i < 2; i++) free(memory[i]), free(blobs[i]);
+}
+
 static void try_names(void)
 {
     HOLDS(sgru_set_isa("none") == SGRU_E_ISA && sgru_set_isa("re") == SGRU_E_ISA && sgru_set_isa("refs") == SGRU_E_ISA);
@@ -145,7 +171,7 @@ int main(void)
     gru c = random_gru();
     while (!c.has_bias || !c.lbr || c.B != 2) drop(&c), c = random_gru();
     unsigned char *bytes = build(&c, 2, 0, c.B, 0, &size);
-    try_open(bytes, size), try_records(bytes, size), try_stream(bytes, size), try_names();
+    try_open(bytes, size), try_records(bytes, size), try_stream(bytes, size), try_profile(bytes, size), try_names();
     drop(&c), free(bytes);
     printf("%u passed, %u failed\n", passed, failed);
     return failed != 0;

@@ -1,6 +1,8 @@
 """Threads that share a step: the same bits for any number, errors, an orderly end."""
 
 import gc
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -157,3 +159,32 @@ def test_many_streams_in_many_threads(shared):
         worker.join()
     for i in range(5):
         np.testing.assert_array_equal(results[i], expected)
+
+
+def test_a_system_that_gives_no_threads_is_an_error_and_the_stream_alone_works(tmp_path):
+    """Where no address space is left for a thread's stack."""
+    layered("GRU", 8).save(tmp_path / "gru.sgru")
+    program = """
+import resource, sys
+import numpy as np
+import streamgru
+from streamgru import _threads
+_threads.processors = lambda: 8
+model = streamgru.load(sys.argv[1])
+x = np.zeros(model.inputs[0].shape, np.float32)
+alone = model.stream()
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, ((pages + 1024) * resource.getpagesize(),) * 2)
+for make in (lambda: model.stream(threads=2), lambda: model.pool(4, threads=3)):
+    try:
+        make()
+    except RuntimeError as error:
+        print(error)
+alone.step(x)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(tmp_path / "gru.sgru")], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == [
+        f"the system refused to start {n} more threads: use fewer, or threads=1" for n in (1, 2)
+    ]

@@ -274,9 +274,10 @@ def _check_attributes(node: Node, opset: int, kinds: Mapping[str, int]) -> None:
     wrong = next((k for k, kind in kinds.items() if kind != types[k].value), None)
     if wrong is not None:
         raise ModelError(f"{node}: attribute '{wrong}' has another type than ONNX gives it")
-    if node.op_type == "Split" and node.attrs.get("num_outputs", len(node.outputs)) != len(node.outputs):
+    parts = node.attrs.get("num_outputs", len(node.outputs))
+    if node.op_type == "Split" and parts != len(node.outputs):
         # onnx's shape inference would read behind its list of parts
-        raise ModelError(f"{node}: 'num_outputs' is {node.attrs['num_outputs']}, and it has {len(node.outputs)} outputs")
+        raise ModelError(f"{node}: 'num_outputs' is {parts}, and it has {len(node.outputs)} outputs")
 
 
 def _constant(node: Node) -> Array:

@@ -9,8 +9,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import cycle
-from typing import Any, NamedTuple, Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -36,13 +37,14 @@ class Named(Protocol):
     def name(self) -> str: ...
 
 
-class Slot(NamedTuple):
+@dataclass(slots=True)
+class Slot:
     """The results of one step, and the call that fills them."""
 
-    arrays: list[Array]
     call: Any  # sgru_call *
     pointers: Any  # void *[], to the arrays
-    by_name: dict[str, Array]
+    arrays: list[Array] = field(default_factory=list)
+    by_name: dict[str, Array] = field(default_factory=dict)
 
 
 class Stream:
@@ -106,7 +108,7 @@ class Stream:
     def _new_slot(self) -> Slot:
         """Arrays for the results of a step, and the call that fills them."""
         pointers = ffi.new("void *[]", len(self._outputs))
-        slot = Slot([], ffi.new("sgru_call *", [self._c, self._x_pointers, pointers]), pointers, {})
+        slot = Slot(ffi.new("sgru_call *", [self._c, self._x_pointers, pointers]), pointers)
         self._renew(slot)
         for y in slot.arrays:
             self._idle = getrefcount(y)
@@ -153,12 +155,12 @@ class Stream:
                 raise
             if not self._has_one_output:
                 return self._results(x)
-            arrays, call, _, _ = slot = self._next_slot()
-            y = arrays[0]
+            slot = self._next_slot()
+            y = slot.arrays[0]
             if getrefcount(y) != self._idle:
                 self._renew(slot)
-                y = arrays[0]
-            if status := self._step_call(call):
+                y = slot.arrays[0]
+            if status := self._step_call(slot.call):
                 self._refuse(x, status)
             return y
         return self._step_any(x)
@@ -172,14 +174,14 @@ class Stream:
 
     def _results(self, x: Frames) -> Any:
         """A step over what the input buffers hold; `x` is what they were filled from."""
-        arrays, call, _, by_name = slot = self._next_slot()
-        for y in arrays:
+        slot = self._next_slot()
+        for y in slot.arrays:
             if getrefcount(y) != self._idle:
                 self._renew(slot)
                 break
-        if status := self._step_call(call):
+        if status := self._step_call(slot.call):
             self._refuse(x, status)
-        return arrays[0] if self._has_one_output else by_name.copy()
+        return slot.arrays[0] if self._has_one_output else slot.by_name.copy()
 
     def _filled(self, x: Frames) -> bool:
         """Whether every input is just what it should be, and has been copied to where it is read."""

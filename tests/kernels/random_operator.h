@@ -125,7 +125,8 @@ static inline void make_copy(image *im, call *c)
 {
     uint32_t rank = below(5), dims[4] = {1}, s[4], d[4], src, dst, dtype = 1 + below(6);
     for (uint32_t i = 0; i < rank; i++) dims[i] = 1 + below(5);
-    uint32_t n = walk(rank, dims, s, &src), m = walk(rank, dims, d, &dst);
+    uint32_t n = walk(rank, dims, s, &src), m = walk(rank, dims, d, &dst), all = (uint32_t)sgru_product(rank, dims);
+    if (m < all) m = all; /* where strides of dst meet */
     put(c, rank), put(c, src), put(c, dst), put_all(c, rank, dims), put_all(c, rank, s), put_all(c, rank, d);
     c->in[c->n_in++] = vector(im, (int)dtype, n);
     c->out[c->n_out++] = writes(im, (int)dtype, 1, &m);

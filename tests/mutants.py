@@ -137,6 +137,7 @@ EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
     ("kernels/products.h", "16 * (TAIL_ROWS", "15 * (TAIL_ROWS", "how work is cut into tiles changes no bit"),
     ("kernels/products.h", "16 * (TAIL_ROWS", "16 + (TAIL_ROWS", "how work is cut into tiles changes no bit"),
     ("kernels/products.h", "(TAIL_ROWS + 1)", "(TAIL_ROWS - 1)", "how work is cut into tiles changes no bit"),
+    ("kernels/taps.h", "if (most > 2)", "if (most >= 2)", "no tile is wider than `most`"),
     ("kernels/integer.h", "b + I8_ROWS <= blocks", "b + I8_ROWS < blocks", "how work is cut into tiles changes no bit"),
     ("kernels/integer.h", "k + VL <= K", "k + VL < K", "a whole vector may be loaded as a partial one"),
     ("kernels/elementwise.h", "i + VL <= (n)", "i + VL < (n)", "a whole vector may be loaded as a partial one"),

@@ -10,7 +10,7 @@ static unsigned passed, failed;
 
 typedef struct operand {
     uint8_t dtype, kind, layout, rank; /* dtype 0: absent */
-    uint32_t dims[4];
+    uint32_t dims[SGRU_MAX_RANK];
 } operand_of_test;
 
 #define ABSENT {0, 0, 0, 0, {0}}
@@ -66,6 +66,8 @@ static const example examples[] = {
      "p0=5, w2=5, w2=7, w3=39, w3=41, r1=0, x1=4 w2=3, t1=1, t2=2, t3=3, t0=4 t2=4 t3=4 p0=2, o0=none, o1=none, o2=none,"
      "o3=none, s3=0",
      "p0=4, x1=3 w2=3, x1=1 w2=30, t0=4 t2=4 t3=4, t1=3, r1=1 w2=10 w1=2 x1=1 w2=2 r1=2 x1=3"},
+    {"SCATTER_ND of every rank", 7, 3, 1, 1, {ARENA(F, 8, 2, 1, 1, 1, 1, 1, 1, 3), ARENA(I64, 2, 4, 1), ARENA(F, 1, 12), ARENA(F, 1, 6)},
+     {0}, "w2=11, w2=13, x1=9 w2=3, r0=7", "p0=1, x1=8 w2=4, x1=7"},
     {"UNARY", 16, 1, 1, 3, {ARENA(F, 1, 8), ARENA(F, 1, 8)}, {1, 0, 0},
      "p0=30, p0=36, p0=37, p0=64, p0=-1, n0=2, o0=none, o1=none, w0=7, w1=7, w1=9, t0=2, t1=2, t0=2 t1=2, t0=3 t1=3 p0=19,"
      "t0=4 t1=4 p0=17, t0=4 t1=4, t0=5 t1=5, t0=6 t1=6 p0=17, k0=0 l0=1 r0=2 x0=1, s1=0 a1=4, t0=2 t1=2 p0=30",

@@ -165,6 +165,9 @@ static const example examples[] = {
      "w2=5, w3=2, z3=3, t0=2, t1=2, t2=2, t3=2, o0=none, o1=none, o3=none, s3=0, s3=1, n0=18, p1=3 x0=3, p4=5 w1=5 w2=5 x3=5,"
      "p14=5506, p15=6607, p4=3 w1=3 w2=3 x3=3",
      "o2=none, k2=1, k1=0, p10=2, p10=7, p12=3, p12=-3, p13=-20, p12=100000, p14=5505, p15=6606, p16=1, p16=35, p14=2"},
+    {"CONV of the longest row", 80, 3, 1, 19, {ARENA(F, 4, 1, 1, 1, 5), ARENA(F, 4, 1, 1, 1, 1), ABSENT, ARENA(F, 4, 1, 1, 1, 5)},
+     {1, 1, 1, 5, 1, 1, 5, 1, 1, 1, 1, 1, 0, 0, 1, 1, 0, 0, 0}, "z0=6, z3=6, p6=6",
+     "p3=0x7fffffff p6=0x7fffffff z0=0x7fffffff z3=0x7fffffff a1=0xc0000000 a1=0xc0000000 a1=0xc0000000 a3=0xc0000000 a3=0xc0000000 a3=0xc0000000"},
     {"CONV_TRANSPOSE", 81, 3, 1, 19,
      {ARENA(F, 4, 1, 2, 5, 6), ARENA(F, 4, 2, 2, 3, 3), CONST(F, 1, 4), ARENA(F, 4, 1, 4, 7, 8)},
      {1, 2, 5, 6, 4, 7, 8, 2, 3, 3, 1, 1, 0, 0, 1, 1, 0, 0, 0},

@@ -481,7 +481,8 @@ static int with_tensor(int kind, uint64_t offset, uint32_t n, uint32_t rank)
     return opened(&im, NULL);
 }
 
-static int with_counts(uint32_t tensors, uint32_t ops)
+/* FILL of one element, over and over; the words of the first begin at `first`, of three words. */
+static int with_counts(uint32_t tensors, uint32_t ops, uint32_t first)
 {
     size_t at_ops = 128 + round_up((size_t)tensors * sizeof(sgru_tensor_rec), 64),
            words = at_ops + round_up((size_t)ops * sizeof(sgru_op_rec), 64), size = words + 256;
@@ -493,7 +494,8 @@ static int with_counts(uint32_t tensors, uint32_t ops)
     for (uint32_t i = 0; i < tensors; i++)
         ((sgru_tensor_rec *)(bytes + 128))[i] = (sgru_tensor_rec){.dtype = SGRU_BOOL, .kind = KIND_ARENA};
     for (uint32_t i = 0; i < ops; i++)
-        ((sgru_op_rec *)(bytes + at_ops))[i] = (sgru_op_rec){.code = 2, .n_out = 1, .n_params = 2};
+        ((sgru_op_rec *)(bytes + at_ops))[i] =
+            (sgru_op_rec){.code = 2, .n_out = 1, .n_params = 2, .first = i ? 0 : first};
     memcpy(bytes, &h, sizeof h);
     h.checksum = sgru_checksum(bytes + 32, size - 32);
     memcpy(bytes, &h, sizeof h);
@@ -511,8 +513,9 @@ static void try_largest(void)
     HOLDS(with_tensor(KIND_ARENA, area - 64, 64, 1) == SGRU_OK && with_tensor(KIND_ARENA, area - 63, 64, 1));
     HOLDS(with_tensor(KIND_ARENA, area + 1, 1, 1) == SGRU_E_FORMAT && with_tensor(3, 0, 1, 1) == SGRU_E_FORMAT);
     HOLDS(with_tensor(KIND_CONST, 0, 1, 1) == SGRU_E_FORMAT);
-    HOLDS(with_counts(1 << 20, 1 << 20) == SGRU_OK && with_counts((1 << 20) + 1, 1) == SGRU_E_FORMAT);
-    HOLDS(with_counts(1, (1 << 20) + 1) == SGRU_E_FORMAT);
+    HOLDS(with_counts(1 << 20, 1 << 20, 0) == SGRU_OK && with_counts((1 << 20) + 1, 1, 0) == SGRU_E_FORMAT);
+    HOLDS(with_counts(1, (1 << 20) + 1, 0) == SGRU_E_FORMAT);
+    for (uint32_t first = 1; first < 5; first++) HOLDS(with_counts(1, 1, first) == SGRU_E_FORMAT);
 }
 
 int main(void)

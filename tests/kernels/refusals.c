@@ -58,6 +58,9 @@ static const example examples[] = {
     {"GATHER_ELEMENTS", 5, 2, 1, 1, {ARENA(F, 2, 4, 5), ARENA(I64, 2, 4, 7), ARENA(F, 1, 28)}, {1},
      "p0=0, p0=2, p0=-1, w1=5 w2=35, r1=1 w2=4, r0=1, w2=27, w2=29, t2=2, t1=1, t1=4, o0=none, o1=none, o2=none, s2=0, s2=1",
      "w1=3 w2=21, t1=3, t0=4 t2=4, p0=0 w1=7 x1=5 w2=35"},
+    {"GATHER_ELEMENTS of every rank", 5, 2, 1, 1,
+     {ARENA(F, 8, 2, 1, 1, 1, 1, 1, 1, 3), ARENA(I64, 8, 2, 1, 1, 1, 1, 1, 1, 3), ARENA(F, 1, 6)}, {7}, "w2=5, p0=8, w1=3 w2=9",
+     "p0=0, p0=3, p0=0 w1=4 w2=12"},
     {"SCATTER_ELEMENTS", 6, 3, 1, 2, {ARENA(F, 2, 4, 5), ARENA(I64, 2, 4, 7), ARENA(F, 1, 28), ARENA(F, 1, 20)}, {1, 0},
      "p1=5, p0=0, p0=2, p0=-1, w1=5 w2=35, w2=27, w2=29, w3=19, w3=21, t1=1, t2=2, t3=2, t0=2, t0=4 t2=4 t3=4 p1=1,"
      "t0=5 t2=5 t3=5 p1=4, o0=none, o1=none, o2=none, o3=none, s3=0, s3=2",

@@ -8,6 +8,9 @@ from export.graphs import model, node
 from streamgru.errors import ModelError
 from streamgru_export import blame
 from streamgru_export.compiler import compile
+from streamgru_export.passes import copies
+from streamgru_export.program import Kind, Tensor
+from streamgru_export.views import View
 
 
 @pytest.mark.parametrize("axis", [2**31, -(2**31), 2**63 - 1, 9, -9])
@@ -31,6 +34,24 @@ def test_a_split_into_other_than_its_outputs_is_refused_before_onnx_sees_it(part
     graph = model([node("Split", ["x"], ["y", "z"], num_outputs=parts)], {"x": [6]}, ["y"], opset=18)
     with pytest.raises(ModelError, match=r"Split.*'num_outputs' is .* 2 outputs"):
         compile(graph, mode="whole")
+
+
+@pytest.mark.parametrize("opset", [13, 18])
+@pytest.mark.parametrize("axes", [[0, 2, 0], [1, -2], [2, 2]])
+def test_an_axis_that_stands_twice_in_a_reduction_is_refused(axes, opset):
+    """What was then laid out lay outside of its tensor."""
+    given = node("ReduceMean", ["x"], ["y"], axes=axes) if opset == 13 else node("ReduceMean", ["x", "axes"], ["y"])
+    graph = model([given], {"x": [3, 3, 3]}, ["y"], {"axes": np.array(axes)}, opset=opset)
+    with pytest.raises(ModelError, match=r"ReduceMean.*an axis stands twice"):
+        compile(graph, mode="whole")
+
+
+def test_a_view_outside_of_its_tensor_is_no_write_elsewhere():
+    tensor = Tensor("t", np.dtype(np.float32), (6,), Kind.ARENA)
+    for view in (View(tensor, 0, (3, 3), (2, 1)), View(tensor, 1, (3,), (-1,)), View(tensor, 6, (1,), (1,))):
+        with pytest.raises(IndexError, match="'t'"):
+            copies._look(np.zeros(6, bool), view)
+    assert copies._look(np.arange(6) > 2, View(tensor, 5, (2, 3), (-3, -1))).tolist() == [[True] * 3, [False] * 3]
 
 
 @pytest.mark.parametrize(

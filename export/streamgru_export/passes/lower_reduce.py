@@ -6,6 +6,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from streamgru.errors import ModelError
+
 from ..graph import Node
 from ..program import Code, Tensor
 from ..views import View, whole
@@ -35,7 +37,10 @@ def reduce(ctx: Context, node: Node) -> None:
         axes = list(range(len(view.shape)))
     if view.tensor.dtype == np.bool_ and node.op_type in ("ReduceMax", "ReduceMin"):
         view = converted(ctx, node, view, np.int32)
-    _reduce(ctx, node, view, [checked_axis(node, a, len(view.shape)) for a in axes], REDUCE[node.op_type])
+    axes = [checked_axis(node, a, len(view.shape)) for a in axes]
+    if len(set(axes)) != len(axes):
+        raise ModelError(f"{node}: an axis stands twice among its axes {axes}")
+    _reduce(ctx, node, view, axes, REDUCE[node.op_type])
 
 
 def log_sum(ctx: Context, node: Node) -> None:

@@ -155,6 +155,7 @@ EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
     ("kernels/rare.c", "x < 0 ? -0.5", "x <= 0 ? -0.5", "half of one is cut off at 0"),
     ("kernels/rare.c", "y < 0 ? -0.0f", "y <= 0 ? -0.0f", "y is not 0 here"),
     ("kernels/rare.c", "(r < 0) == (y < 0)", "<= 0)", "neither is 0 here"),
+    ("ops/elementwise.c", "a % b != 0 &&", "(b <= 0)", "b is not 0 here"),
     ("kernels/rare.c", "a < 0x1p24f", "a <= 0x1p24f", "2^24 is even"),
     ("kernels/rare.c", "bits < 40 ? bits", "bits <= 40 ? bits", "the same number"),
     ("kernels/rare.c", "x < 0 ? -x : x", "x <= 0 ? -x", "a zero of either sign has the same magnitude"),

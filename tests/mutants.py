@@ -132,6 +132,7 @@ EQUIVALENT: tuple[tuple[str, str, str, str], ...] = (
     ("ops/lstm.c", "k->binary(B_MUL", ", 2, ", "these kernels ask whether a step is 0"),
     ("kernels/products.h", "b + TILE_ROWS <= end", "b + TILE_ROWS < end", "how work is cut into tiles changes no bit"),
     ("kernels/products.h", "+ 4 <= columns", "+ 4 < columns", "how work is cut into tiles changes no bit"),
+    ("kernels/products.h", "M > 16 &&", "M > 15 &&", "a multiple of 16 is not meant anyway"),
     ("kernels/products.h", "M > 16 &&", "M >= 16 &&", "a multiple of 16 is not meant anyway"),
     ("kernels/products.h", "(TAIL_ROWS + 1)", "<= 16 * (TAIL_ROWS + 1)", "a multiple of 16 is not meant anyway"),
     ("kernels/products.h", "16 * (TAIL_ROWS", "15 * (TAIL_ROWS", "how work is cut into tiles changes no bit"),

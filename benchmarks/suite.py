@@ -39,8 +39,8 @@ from ours import BUILD, Ours
 from peers import packages, sources
 from streamgru._threads import processors
 from streamgru.bench import Samples, Subject, cpu_name, measure
+from tables import FORMATS
 
-FORMATS = ("f32", "f16", "i8")
 BLOCK = 16
 POOLS = (64, 1000)
 MANY = (1, 4, 16, 64, 256, 1000)  # streams, for the plot of throughput

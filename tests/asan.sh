@@ -7,13 +7,9 @@ address="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-
 programs=("random_cells 100" "hostile_images 10000" "hostile_operators 60" "pools 30" operators elements "random_grus 300 7"
     checkkernels convolutions rare_functions models environment api wide_images hostile_weights refusals)
 
-try() { # try FLAGS FOLDER PROGRAM [ARGUMENT...]: builds it and runs it; its last line, or all of it where it fails
-    local flags=$1 out=build/$2/$3 arguments=("${@:4}")
-    mkdir -p "build/$2"
+try() { # try FLAGS FOLDER PROGRAM [ARGUMENT...]
     # shellcheck disable=SC2086 # the words are the flags
-    tests/cc.sh "tests/kernels/$3.c" "$out" "${CC:-cc}" -O1 -g $flags || return 1
-    "$out" "${arguments[@]}" >"$out.log" 2>&1 || { cat "$out.log" && return 1; }
-    echo "$2 ${*:3}: $(tail -n 1 "$out.log")"
+    tests/cc.sh "tests/kernels/$3.c" "build/$2/$3" "${CC:-cc}" -O1 -g $1 && tests/quiet.sh "build/$2/$3" "${@:4}"
 }
 export -f try
 printf '%s\n' "${programs[@]}" | xargs -P "$(nproc)" -I '{}' bash -c "try '$address' asan {}"

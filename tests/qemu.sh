@@ -17,15 +17,11 @@ common="random_grus operators rare_functions checkkernels"
 vectors="$common random_cells convolutions"
 narrow="$common wide_images environment"
 
-# build FOLDER PROGRAMS COMPILER...: the core once, then the programs with it
+# build FOLDER PROGRAMS COMPILER...
 build() {
-    local folder=build/qemu/$1 programs=$2 flags=(-std=gnu11 -ffp-contract=off -fno-math-errno -Ic_src -Itests/kernels)
+    local folder=build/qemu/$1 programs=$2
     shift 2
-    mkdir -p "$folder"
-    "$@" "${flags[@]}" -O2 -r -nostdlib c_src/*.c c_src/ops/*.c c_src/kernels/*.c c_src/threads/*.c -o "$folder/core.o"
-    for program in $programs; do
-        "$@" "${flags[@]}" -O1 -static "tests/kernels/$program.c" "$folder/core.o" -o "$folder/$program" -lm
-    done
+    for program in $programs; do tests/cc.sh "tests/kernels/$program.c" "$folder/$program" "$@" -O2 -static; done
 }
 
 # run NAME FOLDER PROGRAMS [EMULATOR...]

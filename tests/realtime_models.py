@@ -5,7 +5,6 @@ python tests/realtime_models.py FOLDER
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -13,11 +12,10 @@ import torch
 
 import streamgru
 import streamgru_export
+from real_models import MODELS
 from streamgru.errors import StreamgruError
 from streamgru_export.compiler import compile
 from streamgru_export.zoo import CELLS, CellNet, StackedGRU
-
-MODELS = Path(os.environ.get("STREAMGRU_MODELS") or Path(__file__).parents[2] / "shared" / "models")
 
 
 def main() -> None:

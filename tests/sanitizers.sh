@@ -6,22 +6,18 @@ cd "$(dirname "$0")/.."
 programs=("random_grus 40 7" "operators 20" convolutions "random_cells 20" "rare_functions 20" environment api
     "hostile_images 1500" "hostile_operators 10" refusals models)
 clang=$(command -v clang-19 || command -v clang || true)
-mkdir -p build/msan build/valgrind
-run() { # run COMMAND... : its last line, or all of it where it fails
-    if "$@" >build/sanitizers.log 2>&1; then echo "$*: $(tail -n 1 build/sanitizers.log)"; else cat build/sanitizers.log && exit 1; fi
-}
 for program in "${programs[@]}"; do
     name=${program%% *}
     if [ -n "$clang" ]; then
         tests/cc.sh "tests/kernels/$name.c" "build/msan/$name" "$clang" -O1 -g -fsanitize=memory \
             -fno-omit-frame-pointer -DSGRU_NO_SIMD
         # shellcheck disable=SC2086 # the words are the arguments
-        run build/msan/$program
+        tests/quiet.sh build/msan/$program
     fi
     # valgrind keeps no exception flags and flushes nothing, which is what `environment` looks at
     if command -v valgrind >/dev/null && [ "$name" != environment ]; then
         tests/cc.sh "tests/kernels/$name.c" "build/valgrind/$name" cc -O1 -g
         # shellcheck disable=SC2086
-        run valgrind --quiet --error-exitcode=9 build/valgrind/$program
+        tests/quiet.sh valgrind --quiet --error-exitcode=9 build/valgrind/$program
     fi
 done

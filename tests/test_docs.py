@@ -11,8 +11,8 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")]
 
 
-def blocks(language):
-    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+def blocks(language, document="README.md"):
+    return re.findall(rf"^```{language}\n(.*?)^```", (ROOT / document).read_text(), re.MULTILINE | re.DOTALL)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
@@ -43,7 +43,7 @@ def test_the_c_example_compiles(tmp_path):
 
 
 def test_the_pool_of_the_guide_compiles(tmp_path):
-    _, body = re.findall(r"^```c\n(.*?)^```", (ROOT / "docs" / "c-api.md").read_text(), re.MULTILINE | re.DOTALL)
+    _, body = blocks("c", "docs/c-api.md")
     arguments = "sgru_model model, const void *const *inputs, void *const *outputs"
     compiles(
         '#define _ISOC11_SOURCE\n#include <stdlib.h>\n#include "streamgru.h"\n'

@@ -1,7 +1,6 @@
 """A model as C files: no warning where it is built, no more code than it needs, and this machine's bits on others."""
 
 import json
-import os
 import re
 import shutil
 import struct
@@ -13,13 +12,13 @@ import pytest
 
 import streamgru
 from export.graphs import gru_weights, model, node
+from real_models import MODELS
 from runtime.models import gru_model, gru_onnx
 from streamgru.amalgamate import FUNCTIONS_AT, amalgamate
 from streamgru.cli import main
 from streamgru.embed import embed
 from streamgru_export.compiler import compile as compile_onnx
 
-MODELS = Path(os.environ.get("STREAMGRU_MODELS") or Path(__file__).parents[2] / "shared" / "models")
 ROOT = Path(__file__).parents[1]
 COMPILERS = ["gcc", "clang-19" if shutil.which("clang-19") else "clang"]
 STRICT = "-pedantic -Wall -Wextra -Wconversion -Werror"

@@ -16,16 +16,13 @@ from typing import Any
 import numpy as np
 
 from models import Array, Layer
+from streamgru.bench import onnxruntime_session
 
 Call = Callable[[], Any]  # gives the outputs, the first of them first
 
 
 def onnxruntime(path: Path, feeds: dict[str, Array], threads: int = 1) -> Call:
-    ort = import_module("onnxruntime")
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime_session(path, threads)
     return lambda: session.run(None, feeds)
 
 

@@ -10,8 +10,8 @@ static int copy_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
     if (rank > SGRU_MAX_RANK || op->n_params != 3 + 3 * rank || op->in[0] == SGRU_NONE || op->out[0] == SGRU_NONE)
         return 0;
     const sgru_tensor_rec *src = tensor_of(m, op->in[0]), *dst = tensor_of(m, op->out[0]);
-    const uint32_t *dims =
-        op->params + 3; /* at most what dst holds: strides of 0 would make much work of a small file */
+    const uint32_t *dims = op->params + 3;
+    /* No more elements than dst holds: strides of 0 would make much work of a small file. */
     return src->dtype == dst->dtype && src->layout == LAYOUT_ROWS && sgru_product(rank, dims) <= count_of(dst) &&
            sgru_walk_fits(count_of(src), param_i(op, 1), rank, dims, dims + rank) &&
            sgru_walk_fits(count_of(dst), param_i(op, 2), rank, dims, dims + 2 * rank);

@@ -205,13 +205,18 @@ def _streamgru_subjects(model: streamgru.Model, rng: np.random.Generator, stack:
     ]
 
 
-def _onnxruntime_subject(path: Path, rng: np.random.Generator) -> Subject:
+def onnxruntime_session(path: Path, threads: int = 1) -> Any:
+    """onnxruntime as its users run it, on the CPU. ImportError where it is not installed."""
     import onnxruntime as ort
 
     options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = 3
-    session = ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def _onnxruntime_subject(path: Path, rng: np.random.Generator) -> Subject:
+    session = onnxruntime_session(path)
     feeds = {}
     for node in session.get_inputs():
         shape = [d if isinstance(d, int) else 1 for d in node.shape]  # a dynamic axis: one of it

@@ -94,12 +94,14 @@ class Stream:
             (t.name, x.shape, x.dtype, ffi.buffer(p, x.nbytes))
             for t, x, p in zip(self.model.inputs, self._inputs, pointers, strict=True)
         ]
-        brief = self.model.sizes["image"] <= LOCKED_BYTES and self._threads.n == 1
+        brief = self.model._c.image_size <= LOCKED_BYTES and self._threads.n == 1
         self._step_inplace = lib.sgru_step_inplace_locked if brief else lib.sgru_step_inplace
         self._step_call = lib.sgru_step_call_locked if brief else lib.sgru_step_call
         self._x_pointers = ffi.new("void *[]", pointers)
         self._slots = [self._new_slot() for _ in range(RESULTS)]
         self._next_slot = cycle(self._slots).__next__
+        for y in self._slots[0].arrays:
+            self._idle = getrefcount(y)  # of one that nobody else holds, counted as `step` counts it
         self._has_one_output = len(self._outputs) == 1
         self._x_shape: tuple[int, ...] | None = None
         if len(self._inputs) == 1:
@@ -110,8 +112,6 @@ class Stream:
         pointers = ffi.new("void *[]", len(self._outputs))
         slot = Slot(ffi.new("sgru_call *", [self._c, self._x_pointers, pointers]), pointers)
         self._renew(slot)
-        for y in slot.arrays:
-            self._idle = getrefcount(y)
         return slot
 
     def _renew(self, slot: Slot) -> None:

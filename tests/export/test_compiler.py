@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import warnings
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -17,12 +16,11 @@ from torch import nn
 import streamgru_export
 from export.graphs import assert_close, gru_weights, model, onnxruntime, rng, stream, whole
 from export.image_vm import ImageVM
+from real_models import MODELS
 from streamgru.errors import ModelError
 from streamgru_export.compiler import compile
 from streamgru_export.zoo import GRUNet
 
-HERE = Path(__file__).resolve()
-MODELS = Path(os.environ.get("STREAMGRU_MODELS", HERE.parents[2].parent / "shared" / "models"))
 needs_models = pytest.mark.skipif(not MODELS.is_dir(), reason=f"no real models at {MODELS}; set STREAMGRU_MODELS")
 
 

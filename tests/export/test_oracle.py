@@ -3,10 +3,8 @@ float64."""
 
 from __future__ import annotations
 
-import os
 import time
 import warnings
-from pathlib import Path
 
 import numpy as np
 import onnxruntime as ort
@@ -15,12 +13,12 @@ import torch
 from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
+from real_models import MODELS
 from streamgru.errors import ModelError, ShapeError
 from streamgru_export.oracle import Float64Model, gru, to_float64
 
 SEED = 11
 EXACT = 1e-12  # float64 against float64
-MODELS = Path(os.environ.get("STREAMGRU_MODELS", Path(__file__).parents[2] / ".." / "shared" / "models"))
 
 needs_models = pytest.mark.skipif(not MODELS.is_dir(), reason=f"no models in {MODELS}; set STREAMGRU_MODELS")
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -28,10 +25,9 @@ from export.cells import (
     grus,
     step_graph,
 )
+from real_models import MODELS
 from streamgru_export.compiler import compile
 
-HERE = Path(__file__).resolve()
-MODELS = Path(os.environ.get("STREAMGRU_MODELS", HERE.parents[2].parent / "shared" / "models"))
 EXPORTERS = pytest.mark.parametrize("dynamo", [False, True], ids=["legacy", "dynamo"])
 
 

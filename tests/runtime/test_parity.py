@@ -8,11 +8,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import onnx
@@ -22,6 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 import streamgru
+from real_models import MODELS
 from streamgru.parity_graph import id_tables, suspicious_grus, with_linear_before_reset
 from streamgru_export import export
 from streamgru_export.zoo import GRUNet
@@ -30,7 +29,6 @@ SEED = 5
 TOLERANCE = 2e-6
 INPUTS, HIDDEN, OUTPUTS, LAYERS = 3, 12, 2, 2
 ORACLE, STEP, RUN = "float64 oracle", "streamgru step", "streamgru run"
-MODELS = Path(os.environ.get("STREAMGRU_MODELS", Path(__file__).parents[2] / ".." / "shared" / "models"))
 # Steps (the oracle takes 30 ms for one of GTCRN's), and the tolerance: sums of hundreds of products that reach into
 # the tens cost float32 more than the default. onnxruntime is 2e-6 to 1.1e-5 off float64 on the ones with 1e-5 and 2e-5.
 REAL = {

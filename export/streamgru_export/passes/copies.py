@@ -93,11 +93,9 @@ def _writes(op: Operator) -> list[View]:
 
 def _look(mask: Array, view: View) -> Array:
     """The view of a mask that has one entry for each element of the view's tensor."""
-    reaches = [(d - 1) * step for d, step in zip(view.shape, view.strides, strict=True)]
-    first = view.offset + sum(r for r in reaches if r < 0)
-    last = view.offset + sum(r for r in reaches if r > 0)
-    if not 0 <= first <= last < len(mask):  # as_strided does not look
-        raise IndexError(f"'{view.tensor.name}': elements {first} to {last} of {len(mask)}")
+    first, end = view.span()
+    if first < 0 or end > len(mask):  # as_strided does not look
+        raise IndexError(f"'{view.tensor.name}': elements {first} to {end} of {len(mask)}")
     return as_strided(mask[view.offset :], view.shape, view.strides)
 
 

@@ -12,8 +12,8 @@ from onnx import numpy_helper
 from onnx.backend.test.case import node as node_cases
 
 from streamgru.errors import ModelError
-from streamgru_export.compiler import Compiled, compile
-from streamgru_export.onnx_reader import MAX_OPSET, MIN_OPSET
+from streamgru_export.compiler.compile import Compiled, compile
+from streamgru_export.compiler.graph.onnx_reader import MAX_OPSET, MIN_OPSET
 
 ATOL = 1e-5  # float32 against expected values that are float32 themselves, sums of up to some thousand terms
 RTOL = {np.dtype(np.float16): 2e-3}  # an image computes in float32 and does not round to half in between

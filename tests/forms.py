@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from streamgru_export.torch_env import run_exporter
+from streamgru_export.from_torch.exporters import run_exporter
 
 I, H, T = 5, 12, 6  # noqa: E741 - the field's names
 BOTH = ("dynamo", "legacy")

@@ -14,7 +14,7 @@ import streamgru
 import streamgru_export
 from real_models import MODELS
 from streamgru.errors import StreamgruError
-from streamgru_export.compiler import compile
+from streamgru_export.compiler.compile import compile
 from streamgru_export.zoo import CELLS, CellNet, StackedGRU
 
 

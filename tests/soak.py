@@ -24,7 +24,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import streamgru
 from streamgru._threads import processors
-from streamgru_export.compiler import compile
+from streamgru_export.compiler.compile import compile
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "build" / "soak"

@@ -17,7 +17,7 @@ from runtime.models import gru_model, gru_onnx
 from streamgru.amalgamate import FUNCTIONS_AT, amalgamate
 from streamgru.cli import main
 from streamgru.embed import embed
-from streamgru_export.compiler import compile as compile_onnx
+from streamgru_export.compiler.compile import compile as compile_onnx
 
 ROOT = Path(__file__).parents[1]
 COMPILERS = ["gcc", "clang-19" if shutil.which("clang-19") else "clang"]

@@ -9,8 +9,8 @@ import pytest
 
 import streamgru
 from export.graphs import ACTIVATIONS, FLOAT, SEED, cell
-from streamgru_export.compiler import compile
-from streamgru_export.oracle import Float64Model
+from streamgru_export.compiler.compile import compile
+from streamgru_export.oracle.model import Float64Model
 
 DIRECTIONS = ("forward", "reverse", "bidirectional")
 ALPHA = ("LeakyRelu", "Elu", "ThresholdedRelu", "HardSigmoid", "ScaledTanh", "Affine")

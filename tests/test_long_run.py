@@ -8,7 +8,7 @@ from torch import nn
 
 import forms
 import streamgru
-from streamgru_export.oracle import Float64Model
+from streamgru_export.oracle.model import Float64Model
 
 STEPS, INPUTS, HIDDEN, LAYERS = 100_000, 64, 128, 2
 TOLERANCE = 2e-6  # of a state within [-1, 1]; chains of 192 products in float32

@@ -9,12 +9,17 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .compiler import Compiled, compile
-    from .torch_export import ExportResult, export
+    from .compiler.compile import Compiled, compile
+    from .from_torch.export import ExportResult, export
 
 __all__ = ["Compiled", "ExportResult", "compile", "export"]
 
-_HOME = {"compile": ".compiler", "Compiled": ".compiler", "export": ".torch_export", "ExportResult": ".torch_export"}
+_HOME = {
+    "compile": ".compiler.compile",
+    "Compiled": ".compiler.compile",
+    "export": ".from_torch.export",
+    "ExportResult": ".from_torch.export",
+}
 
 
 def __getattr__(name: str) -> Any:

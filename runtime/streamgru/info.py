@@ -37,7 +37,7 @@ def describe(path: Path) -> dict[str, Any]:
         if path.suffix == ".sgru":
             raise
         with needs_onnx(path):
-            from streamgru_export.compiler import refusals as refusals_of
+            from streamgru_export.compiler.compile import refusals as refusals_of
         refusals = refusals_of(path)
         try:
             model = load(path, mode="whole", length=FRAMES)

@@ -325,7 +325,7 @@ def load(
 
         return WholeModel(path, **{name: value for name, value in options.items() if name != "length"})
     with needs_onnx(path):
-        from streamgru_export.compiler import compile as compile_onnx
+        from streamgru_export.compiler.compile import compile as compile_onnx
     return Model(compile_onnx(path, mode=mode, **options).image, str(path), threads=threads)
 
 

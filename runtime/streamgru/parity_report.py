@@ -157,7 +157,7 @@ class ParityReport:
             matplotlib is not installed.
         """
         try:
-            from streamgru_export.report import render
+            from streamgru_export.parity.page import render
         except ImportError as error:
             raise ParityError(
                 f"the HTML report needs the package {error.name!r}: pip install 'streamgru[export]'"

@@ -1,5 +1,5 @@
 """A parity report as text for a terminal and as plain data for JSON. The page is
-`streamgru_export.report`."""
+`streamgru_export.parity.page`."""
 
 from __future__ import annotations
 

@@ -271,7 +271,7 @@ class OrtGraph:
 
 
 class OracleGraph:
-    """The graph in float64 (`streamgru_export.oracle`).
+    """The graph in float64 (`streamgru_export.oracle.model`).
 
     Raises
     ------
@@ -283,7 +283,7 @@ class OracleGraph:
         try:
             import onnx
 
-            from streamgru_export.oracle import Float64Model
+            from streamgru_export.oracle.model import Float64Model
         except ImportError as error:
             raise NotComparedError(f"the oracle needs onnx ({error}): pip install 'streamgru[onnx]'") from error
         self.proto: Any = model if isinstance(model, onnx.ModelProto) else onnx.load(model)

@@ -56,7 +56,7 @@ class InferenceSession:
         provider_options: Any = None,
     ) -> None:
         with needs_onnx("the model" if isinstance(path_or_bytes, bytes) else path_or_bytes):
-            from streamgru_export.whole import WholeGraph
+            from streamgru_export.whole.graph import WholeGraph
         self._images = Images(WholeGraph(path_or_bytes))
         self._inputs = self._images.graph.inputs
         self._outputs = self._images.graph.outputs

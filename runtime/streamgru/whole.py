@@ -22,7 +22,7 @@ from .model import Model, TensorInfo
 from .stream import Array, Frames, Stream, as_frame, as_frames, as_list, one_or_all
 
 if TYPE_CHECKING:
-    from streamgru_export.whole import WholeGraph
+    from streamgru_export.whole.graph import WholeGraph
 
 CACHED_IMAGES = 64
 CACHED_BYTES = 256 * 1024 * 1024
@@ -112,7 +112,7 @@ class WholeModel:
     def __init__(self, path: str | os.PathLike[str], **options: Any) -> None:
         """``options`` are ``dims``, ``time_axis`` and ``weights`` as :func:`streamgru_export.compile` takes them."""
         with needs_onnx(path):
-            from streamgru_export.whole import WholeGraph
+            from streamgru_export.whole.graph import WholeGraph
         self._images = Images(WholeGraph(path, **options))
         self.inputs = self._images.graph.inputs
         self.outputs = self._images.graph.outputs

@@ -13,9 +13,9 @@ from torch import nn
 
 import streamgru
 from export.graphs import onnxruntime
-from streamgru_export.compiler import Compiled
-from streamgru_export.oracle import Float64Model
-from streamgru_export.program import Code
+from streamgru_export.compiler.compile import Compiled
+from streamgru_export.compiler.program.program import Code
+from streamgru_export.oracle.model import Float64Model
 
 I, H = 5, 7  # noqa: E741 - the field's names
 TOLERANCE = 2e-6  # float32 rounding of gates of ~12 products, over a few steps; onnxruntime rounds too

@@ -11,7 +11,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 from export.image_vm import ImageVM
-from streamgru_export.compiler import Compiled
+from streamgru_export.compiler.compile import Compiled
 
 SEED = 20261120
 CELLS = {"GRU": 3, "LSTM": 4, "RNN": 1}

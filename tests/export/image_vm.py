@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from streamgru_export.image import dump
+from streamgru_export.compiler.program.image import dump
 
 DTYPES = {1: np.float32, 2: np.int64, 3: np.int32, 4: np.bool_}
 NONE = 0xFFFFFFFF

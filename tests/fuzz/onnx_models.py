@@ -33,7 +33,7 @@ from google.protobuf.text_format import MessageToString
 from backend_nodes import all_cases
 from streamgru.errors import NonFiniteError, StreamgruError
 from streamgru.model import Model
-from streamgru_export.compiler import compile
+from streamgru_export.compiler.compile import compile
 
 SECONDS, BYTES = 20, 6 << 30  # of processor time; of address space, of which libraries and their threads take 2 GB
 LARGEST_SEED = 6000

@@ -10,8 +10,8 @@ from onnx import helper
 
 import streamgru
 from export.graphs import gru_weights, model
-from streamgru_export.compiler import compile as compile_onnx
-from streamgru_export.oracle import gru
+from streamgru_export.compiler.compile import compile as compile_onnx
+from streamgru_export.oracle.model import gru
 
 SEED = 7
 

@@ -14,15 +14,15 @@ import pytest
 
 import streamgru
 from streamgru.errors import ModelError, StreamgruError
-from streamgru_export.compiler import compile
-from streamgru_export.image import write
+from streamgru_export.compiler.compile import compile
+from streamgru_export.compiler.program.image import write
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="signals and limits of Linux")
 
 OLD, NEW = b"old" * 100, b"n" * (8 << 20)
 WRITER = f"""
 import sys
-from streamgru_export.image import write
+from streamgru_export.compiler.program.image import write
 new = b"n" * {8 << 20}
 print("ready", flush=True)
 while True:

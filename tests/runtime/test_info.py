@@ -13,7 +13,7 @@ from runtime.models import gru_model, gru_onnx
 from streamgru.cli import main
 from streamgru.info import describe, text
 from streamgru.profile import profile
-from streamgru_export.compiler import refusals
+from streamgru_export.compiler.compile import refusals
 
 SEED = 5
 
@@ -146,7 +146,7 @@ def test_no_weights_are_needed_twice():
     twin.name, twin.output[0] = "twin", "Y2"
     onnx_model.graph.node.append(twin)
     onnx_model.graph.output.append(helper.make_tensor_value_info("Y2", onnx.TensorProto.FLOAT, None))
-    from streamgru_export.compiler import compile as compile_onnx
+    from streamgru_export.compiler.compile import compile as compile_onnx
 
     one, two = gru_model(), streamgru.Model(compile_onnx(onnx_model).image)
     assert [k.count for k in profile(two)] == [2]
@@ -155,7 +155,7 @@ def test_no_weights_are_needed_twice():
 
 @pytest.mark.parametrize("weights, least, most", [("f16", 0.48, 0.55), ("i8", 0.24, 0.32)])
 def test_weights_of_fewer_bits_are_fewer_bytes(weights, least, most):
-    from streamgru_export.compiler import compile as compile_onnx
+    from streamgru_export.compiler.compile import compile as compile_onnx
 
     source, _ = gru_onnx(64, 64)
     full, less = (

@@ -296,7 +296,7 @@ def test_without_the_module_a_lost_attribute_is_only_suspected(lost):
 def test_without_the_graph_the_suspicion_of_the_compiler_is_passed_on(lost, tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="linear_before_reset"):
         model = streamgru.load(lost)
-    monkeypatch.setitem(sys.modules, "streamgru_export.oracle", None)
+    monkeypatch.setitem(sys.modules, "streamgru_export.oracle.model", None)
     report = streamgru.parity(model, steps=5, onnx=lost)
     assert "linear_before_reset=0" in report.warnings[0]
 
@@ -324,7 +324,7 @@ def test_a_missing_package_is_said(package, lost, folder, net, monkeypatch):
     model = streamgru.load(folder / "step.sgru")
     monkeypatch.setitem(sys.modules, package, None)  # import raises ImportError
     if package == "onnx":
-        monkeypatch.delitem(sys.modules, "streamgru_export.oracle", raising=False)
+        monkeypatch.delitem(sys.modules, "streamgru_export.oracle.model", raising=False)
     report = streamgru.parity(model, net, steps=10, onnx=folder / "step.onnx")
     assert lost <= set(report.not_compared)
     assert any(package in report.not_compared[name] for name in lost)
@@ -356,7 +356,7 @@ def test_a_graph_that_changed_since_is_not_taken(folder, tmp_path):
 
 def test_without_an_oracle_the_rounding_is_not_known(folder, net, monkeypatch):
     model = streamgru.load(folder / "step.sgru")
-    monkeypatch.setitem(sys.modules, "streamgru_export.oracle", None)
+    monkeypatch.setitem(sys.modules, "streamgru_export.oracle.model", None)
     report = streamgru.parity(model, net, steps=10, onnx=folder / "step.onnx")
     assert report.rounding is None
     assert report.reference == "torch stepped"

@@ -8,7 +8,7 @@ from export.graphs import gru_weights, model
 from runtime import graphs_of_sequences as graphs
 from runtime.models import gru_model
 from streamgru.errors import NonFiniteError, ShapeError, SlotError, StateError
-from streamgru_export.compiler import compile as compile_onnx
+from streamgru_export.compiler.compile import compile as compile_onnx
 
 
 def recurrent(kind, **attributes):

@@ -12,7 +12,7 @@ from export.graphs import gru_weights
 from export.graphs import model as onnx_model
 from runtime.models import expected, gru_model, sequence
 from streamgru import NonFiniteError, ShapeError, StateError
-from streamgru_export.compiler import compile as compile_onnx
+from streamgru_export.compiler.compile import compile as compile_onnx
 
 FLOAT = 2e-6  # float32 against float64, states within [-1, 1]
 

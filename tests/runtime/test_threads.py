@@ -14,7 +14,7 @@ from export.graphs import gru_weights, model
 from runtime import graphs_of_sequences as graphs
 from streamgru import _threads
 from streamgru.errors import NonFiniteError
-from streamgru_export.compiler import compile as compile_onnx
+from streamgru_export.compiler.compile import compile as compile_onnx
 
 
 @pytest.fixture(autouse=True)

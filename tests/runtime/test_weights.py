@@ -7,7 +7,7 @@ from onnx import helper
 
 import streamgru
 from export.graphs import CELLS, gru_weights, model
-from streamgru_export.compiler import compile as compile_onnx
+from streamgru_export.compiler.compile import compile as compile_onnx
 
 SEED = 20261122
 ROUNDING = 2e-6  # float32 sums and functions against float64; the integers are the same

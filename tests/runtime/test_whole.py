@@ -11,7 +11,7 @@ from export.graphs import FLOAT, onnxruntime
 from runtime import graphs_of_sequences as graphs
 from runtime.graphs_of_sequences import F, H, normal
 from streamgru import ModelError, NonFiniteError, ShapeError, WholeModel, whole
-from streamgru_export.oracle import Float64Model
+from streamgru_export.oracle.model import Float64Model
 
 
 @pytest.fixture(name="saved")

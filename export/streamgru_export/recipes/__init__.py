@@ -12,7 +12,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..train_config import TrainConfig
+from ..training.config import TrainConfig
 
 if TYPE_CHECKING:
     from .outcome import Outcome

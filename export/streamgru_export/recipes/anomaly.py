@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..train import Task, fit
-from ..train_config import TrainConfig
+from ..training.config import TrainConfig
+from ..training.fit import Task, fit
 from ..zoo import GRUNet
-from .machine import EVERY, F64, FAULT, SENSORS, simulate, with_faults
+from .motor import EVERY, F64, FAULT, SENSORS, simulate, with_faults
 from .outcome import Outcome, ship
 
 CONFIG = TrainConfig(epochs=60, batch_size=16, learning_rate=1e-2, schedule="cosine", loss="mse")

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 import streamgru
 from streamgru.decode import draw, log_softmax
 
-from ..train import Task, fit
-from ..train_config import TrainConfig
+from ..training.config import TrainConfig
+from ..training.fit import Task, fit
 from ..zoo import LanguageModel
 from .outcome import Outcome, ship
 

@@ -14,8 +14,8 @@ import torch
 
 from streamgru import demo
 
-from ..train import Task, fit
-from ..train_config import TrainConfig
+from ..training.config import TrainConfig
+from ..training.fit import Task, fit
 from ..zoo import GRUNet
 from .outcome import Outcome, ship
 

@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from . import RECIPES, train
+from ..recipes import RECIPES, train
 
 Answer = tuple[bool, dict[str, Any], str]  # what was asked holds; for machines; for people
 Say = Callable[[str], None]

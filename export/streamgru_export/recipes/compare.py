@@ -16,8 +16,8 @@ import torch
 
 from streamgru.bench import bench
 
-from ..train import Run, Task, fit
-from ..train_config import TrainConfig
+from ..training.config import TrainConfig
+from ..training.fit import Run, Task, fit
 from ..zoo import LanguageModel
 from . import characters
 from .outcome import ship

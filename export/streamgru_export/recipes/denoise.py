@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from streamgru.denoise import FLOOR, Bands, Denoiser, read_wav, write_wav
 
-from ..train import Task, fit
-from ..train_config import TrainConfig
+from ..training.config import TrainConfig
+from ..training.fit import Task, fit
 from ..zoo import BandGains
 from .outcome import Outcome, ship
 from .speech import F64, KNOWN, RATE, UNSEEN, Noise, Rng, speak

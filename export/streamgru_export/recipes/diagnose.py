@@ -23,8 +23,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..train_config import TrainConfig
-from ..train_parts import clip, recurrent_blocks
+from ..training.config import TrainConfig
+from ..training.parts import clip, recurrent_blocks
 from ..zoo import CELLS, Cell, CellNet
 
 STEPS, BATCH = 100, 16

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from streamgru.decode import SequenceWriter
 
-from ..train import Task, fit
-from ..train_config import TrainConfig
+from ..training.config import TrainConfig
+from ..training.fit import Task, fit
 from ..zoo import (
     AdditiveAttentionDecoder,
     Decoder,

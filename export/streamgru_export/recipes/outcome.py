@@ -12,7 +12,7 @@ from torch import nn
 import streamgru
 import streamgru_export
 
-from ..train import Run
+from ..training.fit import Run
 
 
 @dataclass

@@ -1,0 +1,160 @@
+"""One ONNX node at a time: the types of its outputs, and its value where all its inputs are constants.
+
+Types come from ONNX's own inference, fed with concrete shapes only; values from ONNX's reference
+implementation.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import onnx
+from onnx import TensorProto, TypeProto, helper, numpy_helper
+from onnx.reference.ops import load_op
+
+from streamgru.errors import ModelError
+
+from .graph import Array, Node, TensorType
+
+MAX_ELEMENTS = 2**31 - 1  # of one tensor: the C core counts them in 31 bits
+SMALL = 4096  # elements of a constant that inference may look at
+TO_ONNX: dict[np.dtype[Any], int] = {
+    np.dtype(np.float32): TensorProto.FLOAT,
+    np.dtype(np.int64): TensorProto.INT64,
+    np.dtype(np.int32): TensorProto.INT32,
+    np.dtype(np.bool_): TensorProto.BOOL,
+}
+FROM_ONNX: dict[int, np.dtype[Any]] = {v: k for k, v in TO_ONNX.items()}
+RECURRENT = {"GRU": 3, "LSTM": 4, "RNN": 1}  # gates
+SHAPELESS = {"GroupNormalization"}  # ONNX infers nothing for them; the output is as the input
+# Functions in older operator sets, where ONNX infers nothing; what they take and give is the same since.
+INFERRED_SINCE = {"GreaterOrEqual": 16, "LessOrEqual": 16}
+# ONNX's reference implementation gets these wrong (clip, activations, sequence_lens; statistics; groups), so
+# they are never folded.
+UNRELIABLE = {"GRU", "LSTM", "RNN", "BatchNormalization", "ConvTranspose"}
+RANDOM = {
+    "RandomNormal",
+    "RandomNormalLike",
+    "RandomUniform",
+    "RandomUniformLike",
+    "Multinomial",
+    "Bernoulli",
+}
+
+
+def node_proto(node: Node) -> onnx.NodeProto:
+    """The node as ONNX has it."""
+    attrs = {k: numpy_helper.from_array(v) if isinstance(v, np.ndarray) else v for k, v in node.attrs.items()}
+    return helper.make_node(node.op_type, node.inputs, node.outputs, name=node.name, **attrs)
+
+
+def infer(
+    node: Node, types: Mapping[str, TensorType], constants: Mapping[str, Array], opset: int
+) -> dict[str, TensorType]:
+    """The types of the outputs of `node`.
+
+    Raises
+    ------
+    ModelError
+        The shapes contradict each other, depend on the data, or are too large.
+    """
+    if node.op_type in RECURRENT:
+        return _infer_recurrent(node, types)
+    if node.op_type in SHAPELESS:
+        return {o: types[node.inputs[0]] for o in node.outputs if o}
+    opset = max(opset, INFERRED_SINCE.get(node.op_type, 0))
+    schema = onnx.defs.get_schema(node.op_type, opset, "")
+    small = {i: constants[i] for i in node.inputs if i in constants and constants[i].size <= SMALL}
+    protos = {i: _type_proto(types[i]) for i in node.inputs if i}
+    try:
+        found = onnx.shape_inference.infer_node_outputs(
+            schema, node_proto(node), protos, {k: numpy_helper.from_array(v, k) for k, v in small.items()},
+            opset_imports=[helper.make_opsetid("", opset)],
+        )  # fmt: skip
+    except (
+        onnx.shape_inference.InferenceError,
+        onnx.checker.ValidationError,
+        ValueError,
+        RuntimeError,
+    ) as error:
+        shapes = ", ".join(f"{i} {list(types[i].shape)}" for i in node.inputs if i)
+        raise ModelError(f"{node}: its inputs do not fit ({shapes}): {_one_line(error)}") from None
+    return {o: _tensor_type(found.get(o), node, o) for o in node.outputs if o}
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
+def _type_proto(t: TensorType) -> TypeProto:
+    return helper.make_tensor_type_proto(TO_ONNX[t.dtype], list(t.shape))
+
+
+def _tensor_type(proto: TypeProto | None, node: Node, output: str) -> TensorType:
+    if proto is None or not proto.HasField("tensor_type") or not proto.tensor_type.HasField("shape"):
+        raise ModelError(f"{node}: the shape of its output '{output}' cannot be told; it is not supported")
+    if proto.tensor_type.elem_type not in FROM_ONNX:
+        dtype = TensorProto.DataType.Name(proto.tensor_type.elem_type).lower()
+        raise ModelError(f"{node}: its output '{output}' is {dtype}; float, int64, int32 and bool are supported")
+    dims = proto.tensor_type.shape.dim
+    if any(d.WhichOneof("value") != "dim_value" for d in dims):
+        raise ModelError(f"{node}: the shape of its output '{output}' depends on the data, which cannot be compiled")
+    t = TensorType(FROM_ONNX[proto.tensor_type.elem_type], tuple(d.dim_value for d in dims))
+    if t.size > MAX_ELEMENTS or len(t.shape) > 8:
+        raise ModelError(f"{node}: its output '{output}' of shape {list(t.shape)} is too large")
+    return t
+
+
+def _infer_recurrent(node: Node, types: Mapping[str, TensorType]) -> dict[str, TensorType]:
+    """GRU, LSTM and RNN, checked strictly: X, W, R and the rest must fit each other."""
+    gates = RECURRENT[node.op_type]
+    directions = 2 if node.attrs.get("direction", "forward").lower() == "bidirectional" else 1
+    batch_first = node.attrs.get("layout", 0) == 1
+    x, w, r = (types[node.input(i)].shape if node.input(i) else () for i in range(3))
+    if len(x) != 3 or len(w) != 3 or len(r) != 3:
+        raise ModelError(f"{node}: X, W and R must have 3 dimensions; they are {list(x)}, {list(w)} and {list(r)}")
+    steps, batch = (x[1], x[0]) if batch_first else (x[0], x[1])
+    hidden = int(node.attrs.get("hidden_size", r[2]))
+    state = (batch, directions, hidden) if batch_first else (directions, batch, hidden)
+    expected: list[tuple[str, int, tuple[int, ...]]] = [
+        ("W", 1, (directions, gates * hidden, x[2])),
+        ("R", 2, (directions, gates * hidden, hidden)),
+        ("B", 3, (directions, 2 * gates * hidden)),
+        ("sequence_lens", 4, (batch,)),
+        ("initial_h", 5, state),
+    ]
+    if node.op_type == "LSTM":
+        expected += [("initial_c", 6, state), ("P", 7, (directions, 3 * hidden))]
+    for what, i, shape in expected:
+        if node.input(i) and types[node.input(i)].shape != shape:
+            raise ModelError(
+                f"{node}: its {what} '{node.input(i)}' has the shape {list(types[node.input(i)].shape)}; "
+                f"{list(shape)} was expected (X {list(x)}, {directions} direction(s), hidden_size {hidden})"
+            )
+    y = (batch, steps, directions, hidden) if batch_first else (steps, directions, batch, hidden)
+    f32 = np.dtype(np.float32)
+    return {o: TensorType(f32, y if i == 0 else state) for i, o in enumerate(node.outputs) if o}
+
+
+def evaluate(node: Node, inputs: list[Array | None], opset: int) -> list[Array]:
+    """The node's outputs for constant inputs.
+
+    Raises
+    ------
+    ModelError
+        Random operators, and what ONNX's reference implementation refuses.
+    """
+    if node.op_type in RANDOM:
+        raise ModelError(f"{node}: a random operator gives another answer each time; it cannot be compiled")
+    run: dict[str, Any] = {"opsets": {"": opset}, "log": lambda *_: None, "verbose": 0, "new_ops": None}
+    try:
+        with warnings.catch_warnings(), np.errstate(all="ignore"):
+            warnings.simplefilter("ignore")
+            op = load_op("", node.op_type, opset)(node_proto(node), run)
+            results = op.run(*inputs)
+    except Exception as error:  # noqa: BLE001 - the reference implementation raises whatever NumPy raises
+        raise ModelError(f"{node}: its constant value cannot be computed: {_one_line(error)}") from None
+    return [np.asarray(r) for r in results]

@@ -1,0 +1,180 @@
+"""The same node for T steps at once: a value of shape s at each step is one value of shape [T, *s]."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import numpy as np
+
+from .builder import Builder
+from .graph import Node, TensorType
+from .kinds import ELEMENTWISE, REDUCTIONS
+from .rows import RESHAPES, slice_picks
+
+Lift = Callable[[Builder, Node, Sequence[str], Sequence[bool], Sequence[tuple[int, ...]], int], str | None]
+
+
+def lift_node(
+    builder: Builder, node: Node, output: str, inputs: Sequence[str], lifted: Sequence[bool],
+    types: Mapping[str, TensorType], steps: int,
+) -> str | None:  # fmt: skip
+    """One output of a node of a step, for all steps.
+
+    Parameters
+    ----------
+    output : str
+        Which of its outputs.
+    inputs : list of str
+        What takes the place of its inputs: values of all steps where `lifted`, else what every step reads.
+    types : mapping
+        Of its inputs and outputs at one step.
+
+    Returns
+    -------
+    The value of shape [steps, *shape at one step]; None where it is not known how.
+    """
+    if not any(lifted):
+        return None
+    if node.op_type == "Split":
+        axis = node.attrs.get("axis", 0) % len(types[output].shape)
+        at = node.outputs.index(output)
+        if not lifted[0] or not all(node.outputs[:at]):
+            return None
+        start = sum(types[o].shape[axis] for o in node.outputs[:at])
+        return builder.entries(inputs[0], np.arange(start, start + types[output].shape[axis]), axis + 1)
+    rule = RULES.get(node.op_type)
+    if rule is None or len(node.outputs) != 1:
+        return None
+    shapes = [types[i].shape if i else () for i in node.inputs]
+    return rule(builder, node, inputs, lifted, [*shapes, types[output].shape], steps)
+
+
+def _elementwise(
+    b: Builder, node: Node, inputs: Sequence[str], lifted: Sequence[bool], shapes: Sequence[tuple[int, ...]], steps: int
+) -> str | None:
+    """Broadcasting counts axes from the end: the step axis must stand before the longest shape."""
+    rank = len(shapes[-1])
+    ins = [
+        b.reshape(name, (steps, *(1,) * (rank - len(shape)), *shape)) if is_lifted else name
+        for name, is_lifted, shape in zip(inputs, lifted, shapes, strict=False)
+    ]
+    return b.emit(node.op_type, ins, **node.attrs)
+
+
+def _reshape(
+    b: Builder, node: Node, inputs: Sequence[str], lifted: Sequence[bool], shapes: Sequence[tuple[int, ...]], steps: int
+) -> str | None:
+    return b.reshape(inputs[0], (steps, *shapes[-1]))
+
+
+def _transpose(
+    b: Builder, node: Node, inputs: Sequence[str], lifted: Sequence[bool], shapes: Sequence[tuple[int, ...]], steps: int
+) -> str | None:
+    perm = node.attrs.get("perm", list(range(len(shapes[0])))[::-1])
+    return b.transpose(inputs[0], [0, *(p + 1 for p in perm)])
+
+
+def _concat(
+    b: Builder, node: Node, inputs: Sequence[str], lifted: Sequence[bool], shapes: Sequence[tuple[int, ...]], steps: int
+) -> str | None:
+    if not all(lifted):
+        return None
+    return b.emit("Concat", inputs, axis=node.attrs["axis"] % len(shapes[-1]) + 1)
+
+
+def _product(
+    b: Builder, node: Node, inputs: Sequence[str], lifted: Sequence[bool], shapes: Sequence[tuple[int, ...]], steps: int
+) -> str | None:
+    """MatMul and Gemm by a matrix that is the same at every step."""
+    w = b.constants.get(inputs[1])
+    if w is None or w.ndim != 2 or not lifted[0] or node.attrs.get("transA", 0):
+        return None
+    if node.op_type == "MatMul":
+        return b.emit("MatMul", inputs)
+    alpha, beta = np.float32(node.attrs.get("alpha", 1.0)), np.float32(node.attrs.get("beta", 1.0))
+    name = inputs[1]
+    if node.attrs.get("transB", 0) or alpha != 1:
+        name = b.constant(np.ascontiguousarray((w.T if node.attrs.get("transB", 0) else w) * alpha), "weight")
+    y = b.emit("MatMul", [inputs[0], name])
+    if len(inputs) < 3 or not inputs[2]:
+        return y
+    c = b.constants.get(inputs[2])
+    if c is None:
+        return None
+    return b.emit("Add", [y, inputs[2] if beta == 1 else b.constant(c * beta, "bias")])
+
+
+def _last_axis(
+    b: Builder, node: Node, inputs: Sequence[str], lifted: Sequence[bool], shapes: Sequence[tuple[int, ...]], steps: int
+) -> str | None:
+    """Softmax and LayerNormalization."""
+    rank = len(shapes[0])
+    default = -1 if node.op_type == "LayerNormalization" or b.opset >= 13 else 1
+    axis = node.attrs.get("axis", default) % rank
+    return None if any(lifted[1:]) else b.emit(node.op_type, inputs, **{**node.attrs, "axis": axis + 1})
+
+
+def _reduce(
+    b: Builder, node: Node, inputs: Sequence[str], lifted: Sequence[bool], shapes: Sequence[tuple[int, ...]], steps: int
+) -> str | None:
+    """Reductions: over the same axes, one further on."""
+    rank, attrs = len(shapes[0]), dict(node.attrs)
+    if node.op_type in ("ArgMax", "ArgMin"):
+        return b.emit(node.op_type, inputs, **{**attrs, "axis": attrs.get("axis", 0) % rank + 1})
+    given = b.constants.get(inputs[1]) if len(inputs) > 1 and inputs[1] else None
+    if len(inputs) > 1 and inputs[1] and given is None:
+        return None
+    axes = attrs.pop("axes", None if given is None else given.reshape(-1).tolist())
+    noop = attrs.pop("noop_with_empty_axes", 0)
+    if not axes:
+        axes = [] if noop else list(range(rank))
+    axes = [a % rank + 1 for a in axes]
+    if not axes:
+        return inputs[0]
+    if (given is None and "axes" in node.attrs) or b.opset < 13:
+        return b.emit(node.op_type, inputs[:1], **attrs, axes=axes)
+    return b.emit(node.op_type, [inputs[0], b.constant(np.array(axes, np.int64), "axes")], **attrs)
+
+
+def _gather(
+    b: Builder, node: Node, inputs: Sequence[str], lifted: Sequence[bool], shapes: Sequence[tuple[int, ...]], steps: int
+) -> str | None:
+    """An entry at each step, or the same entry of every step's data."""
+    axis = node.attrs.get("axis", 0) % len(shapes[0])
+    if lifted[0] and not lifted[1]:
+        return b.emit("Gather", inputs, axis=axis + 1)
+    if lifted[0]:
+        return None
+    indices = b.constants.get(inputs[1])
+    if indices is not None:  # known at every step: the data, its axis in that order
+        at = indices % shapes[0][axis]
+        if at.size == steps:  # one entry at each step; in order it is the data itself
+            return b.reshape(b.move_axis(b.entries(inputs[0], at.reshape(-1), axis), axis, 0), (steps, *shapes[-1]))
+    return b.move_axis(b.emit("Gather", inputs, axis=axis), axis, 0)
+
+
+def _slice(
+    b: Builder, node: Node, inputs: Sequence[str], lifted: Sequence[bool], shapes: Sequence[tuple[int, ...]], steps: int
+) -> str | None:
+    """Slice by constants, as the entries that it takes."""
+    renamed = Node(node.op_type, node.name, list(inputs), node.outputs, node.attrs)
+    picks = slice_picks(renamed, shapes[0], dict(b.constants)) if not any(lifted[1:]) else None
+    if picks is None:
+        return None
+    value = inputs[0]
+    for axis, entries in picks.items():
+        value = b.entries(value, entries, axis + 1)
+    return value
+
+
+RULES: dict[str, Lift] = {
+    **dict.fromkeys(ELEMENTWISE, _elementwise),
+    **dict.fromkeys(REDUCTIONS, _reduce),
+    **dict.fromkeys(RESHAPES, _reshape),
+    **dict.fromkeys(("Softmax", "LogSoftmax", "LayerNormalization"), _last_axis),
+    **dict.fromkeys(("MatMul", "Gemm"), _product),
+    "Transpose": _transpose,
+    "Concat": _concat,
+    "Gather": _gather,
+    "Slice": _slice,
+}

@@ -1,0 +1,313 @@
+"""Reads an ONNX model into a :class:`~streamgru_export.compiler.graph.graph.Graph`. It interprets nothing but the file
+format.
+
+Nothing in the file is trusted: sizes are limited, external data stays inside the model's folder, declared
+output shapes are kept only as claims. float16, bfloat16 and float64 become float32, with a note.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import TensorProto, helper, inliner, numpy_helper
+
+from streamgru.errors import ModelError
+
+from .external_data import load_external
+from .graph import Array, Dim, Graph, Node, Port
+
+MIN_OPSET, MAX_OPSET = 7, 24
+MAX_FILE_BYTES = 2**31  # protobuf's own limit
+MAX_NODES = 100_000
+MAX_TENSOR_BYTES = 2**31
+MAX_TOTAL_BYTES = 2**32
+MAX_RANK = 8
+MAX_DEPTH = 16  # of subgraphs inside subgraphs
+
+WIDER = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}  # all become float32
+NARROWER = {TensorProto.INT8, TensorProto.UINT8}
+DTYPES: dict[int, np.dtype[Any]] = {
+    TensorProto.FLOAT: np.dtype(np.float32),
+    TensorProto.INT64: np.dtype(np.int64),
+    TensorProto.INT32: np.dtype(np.int32),
+    TensorProto.BOOL: np.dtype(np.bool_),
+}
+# What Einsum can say. At another character onnx's shape inference does not end.
+EQUATION = re.compile(r"[A-Za-z., ]*(->[A-Za-z. ]*)?")
+CELLS = ("GRU", "LSTM", "RNN")
+
+
+def read(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Graph:
+    """Reads a model.
+
+    Parameters
+    ----------
+    source : path, bytes or ModelProto
+        The model; external data is found only where a path is given.
+
+    Raises
+    ------
+    ModelError
+        No ONNX model, too large, an unknown operator set or dtype, external data that cannot be had.
+    """
+    folder, name, data = None, "", b""
+    if isinstance(source, onnx.ModelProto):
+        model = onnx.ModelProto()
+        model.CopyFrom(source)
+        data = source.SerializeToString(deterministic=True)
+    else:
+        if isinstance(source, bytes):
+            data, name = source, "bytes"
+        else:
+            path = Path(source)
+            data, folder, name = _file_bytes(path), path.parent, path.name
+        model = _parse(data, name)
+    graph = _Reader(model, folder).graph()
+    graph.source, graph.sha256 = name, hashlib.sha256(data).hexdigest()
+    return graph
+
+
+def _file_bytes(path: Path) -> bytes:
+    if not path.is_file():
+        raise ModelError(f"no such file: '{path}'")
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise ModelError(f"'{path}' is larger than {MAX_FILE_BYTES} bytes, protobuf's limit: it is no ONNX model")
+    return path.read_bytes()
+
+
+def _parse(data: bytes, name: str) -> onnx.ModelProto:
+    try:
+        model = onnx.load_model_from_string(data)
+    except (DecodeError, ValueError, RuntimeError) as error:
+        raise ModelError(f"'{name}' is not an ONNX model: {error}") from None
+    if not model.graph.output or not model.opset_import:
+        raise ModelError(f"'{name}' is not an ONNX model: it has no graph with outputs, or no operator set")
+    return model
+
+
+class _Reader:
+    """One model on its way to a graph."""
+
+    def __init__(self, model: onnx.ModelProto, folder: Path | None) -> None:
+        self.folder = folder
+        self.total = 0
+        self.narrowed: set[str] = set()  # dtypes that became float32
+        if model.functions:
+            model = inliner.inline_local_functions(model)
+        self.model = model
+
+    def graph(self) -> Graph:
+        model = self.model
+        opset = self._opset()
+        graph = self._graph(model.graph, opset, 0)
+        graph.producer = f"{model.producer_name} {model.producer_version}".strip()
+        graph.metadata = {p.key: p.value for p in model.metadata_props}
+        if self.narrowed:
+            graph.notes.append(f"{', '.join(sorted(self.narrowed))} converted to float32")
+        return graph
+
+    def _opset(self) -> int:
+        versions = {o.domain: o.version for o in self.model.opset_import}
+        opset = versions.get("", versions.get("ai.onnx"))
+        if opset is None:
+            raise ModelError("the model imports no ONNX operator set (domain '' or 'ai.onnx')")
+        if not MIN_OPSET <= opset <= MAX_OPSET:
+            raise ModelError(
+                f"operator set {opset}: {MIN_OPSET} to {MAX_OPSET} are understood; "
+                "onnx.version_converter can convert the model"
+            )
+        return int(opset)
+
+    def _graph(self, proto: onnx.GraphProto, opset: int, depth: int) -> Graph:
+        if depth > MAX_DEPTH:
+            raise ModelError(f"graph '{proto.name}': subgraphs nested deeper than {MAX_DEPTH}")
+        if len(proto.node) > MAX_NODES:
+            raise ModelError(f"graph '{proto.name}' has {len(proto.node)} nodes; at most {MAX_NODES} are accepted")
+        if proto.sparse_initializer:
+            raise ModelError(f"graph '{proto.name}': sparse initializers are not supported; make them dense")
+        constants = {_text(t.name): self.tensor(t, t.name) for t in proto.initializer}
+        inputs = [self._port(v, depth) for v in proto.input if _text(v.name) not in constants]
+        outputs = [self._port(v, depth) for v in proto.output]
+        _no_twins([p.name for p in inputs], "input")
+        _no_twins([p.name for p in outputs], "output")
+        graph = Graph(proto.name, [], inputs, outputs, constants, opset)
+        for node in proto.node:
+            self._node(node, graph, depth)
+        _in_order(graph, depth)
+        return graph
+
+    def _port(self, value: onnx.ValueInfoProto, depth: int) -> Port:
+        if depth and value.type.WhichOneof("value") == "sequence_type":  # of a loop's body: static/loops.py knows it
+            return Port(value.name, DTYPES[TensorProto.FLOAT], ())
+        if value.type.WhichOneof("value") not in ("tensor_type", None):
+            raise ModelError(f"'{value.name}' is no tensor but a {value.type.WhichOneof('value')}: not supported")
+        tensor = value.type.tensor_type
+        dims: list[Dim] = []
+        for axis, dim in enumerate(tensor.shape.dim):
+            if dim.WhichOneof("value") == "dim_value" and dim.dim_value > 0:
+                dims.append(dim.dim_value)
+            else:
+                dims.append(_text(dim.dim_param) or f"{value.name}.{axis}")
+        if len(dims) > MAX_RANK:
+            raise ModelError(f"'{value.name}' has {len(dims)} dimensions; at most {MAX_RANK} are supported")
+        return Port(
+            _text(value.name), self.dtype(tensor.elem_type or TensorProto.FLOAT, f"'{value.name}'"), tuple(dims)
+        )
+
+    def dtype(self, code: int, who: str) -> np.dtype[Any]:
+        if code in WIDER:
+            self.narrowed.add(TensorProto.DataType.Name(code).lower())
+            return DTYPES[TensorProto.FLOAT]
+        if code not in DTYPES:
+            name = TensorProto.DataType.Name(code) if code in TensorProto.DataType.values() else str(code)
+            hint = ". A quantised model: give the float model that it was made from" if code in NARROWER else ""
+            raise ModelError(f"{who} has the dtype {name.lower()}; float, int64, int32 and bool are supported{hint}")
+        return DTYPES[code]
+
+    def tensor(self, proto: onnx.TensorProto, name: str) -> Array:
+        """The array of a TensorProto; its declared size is checked before anything is allocated."""
+        dtype = self.dtype(proto.data_type, f"tensor '{name}'")
+        size = np.dtype(helper.tensor_dtype_to_np_dtype(proto.data_type)).itemsize
+        for d in proto.dims:
+            size *= d
+            if d < 0 or size > MAX_TENSOR_BYTES:
+                raise ModelError(
+                    f"tensor '{name}' of shape {list(proto.dims)}: {MAX_TENSOR_BYTES} bytes are accepted at most"
+                )
+        self.total += size
+        if self.total > MAX_TOTAL_BYTES:
+            raise ModelError(f"tensor '{name}': the model's tensors exceed {MAX_TOTAL_BYTES} bytes in all")
+        if len(proto.dims) > MAX_RANK:
+            raise ModelError(f"tensor '{name}' has {len(proto.dims)} dimensions; at most {MAX_RANK} are supported")
+        if proto.data_location == TensorProto.EXTERNAL:
+            load_external(proto, self.folder, MAX_TENSOR_BYTES)
+        try:
+            return np.ascontiguousarray(numpy_helper.to_array(proto).astype(dtype)).reshape(tuple(proto.dims))
+        except (ValueError, TypeError) as error:
+            raise ModelError(f"tensor '{name}': its data does not fit its shape {list(proto.dims)}: {error}") from None
+
+    def _node(self, proto: onnx.NodeProto, graph: Graph, depth: int) -> None:
+        inputs, outputs = ([_text(v) for v in names] for names in (proto.input, proto.output))
+        node = Node(_text(proto.op_type), _text(proto.name), inputs, outputs)
+        if proto.domain not in ("", "ai.onnx"):
+            raise ModelError(f"{node}: the operator domain '{proto.domain}' is not supported; only ONNX's own is")
+        meta = {p.key: p.value for p in proto.metadata_props}
+        node.from_torch_gru = "aten.gru" in meta.get("pkg.torch.onnx.fx_node", "") or "rnn.GRU" in meta.get(
+            "pkg.torch.onnx.class_hierarchy", ""
+        )
+        for a in proto.attribute:
+            node.attrs[_text(a.name)] = self._attribute(a, node, graph.opset, depth)
+        _check_attributes(node, graph.opset, {a.name: a.type for a in proto.attribute})
+        if node.op_type == "Constant":
+            graph.constants[node.outputs[0]] = _constant(node)
+        else:
+            graph.nodes.append(node)
+
+    def _attribute(self, a: onnx.AttributeProto, node: Node, opset: int, depth: int) -> Any:
+        kind = a.type
+        if a.ref_attr_name:
+            raise ModelError(f"{node}: attribute '{a.name}' refers to a function's attribute")
+        if kind == onnx.AttributeProto.TENSOR:
+            return self.tensor(a.t, f"{a.name} of {node}")
+        if kind == onnx.AttributeProto.GRAPH:
+            return self._graph(a.g, opset, depth + 1)
+        if kind not in (1, 2, 3, 6, 7, 8):  # FLOAT INT STRING FLOATS INTS STRINGS
+            raise ModelError(f"{node}: attribute '{a.name}' is of a kind that is not supported")
+        value = helper.get_attribute_value(a)
+        if kind == onnx.AttributeProto.STRING:
+            text = value.decode("utf-8", "replace")
+            if (node.op_type, a.name) == ("Einsum", "equation") and not EQUATION.fullmatch(text):
+                raise ModelError(f"{node}: '{text[:40]}' is no equation of letters, commas, '...' and '->'")
+            return text
+        if kind == onnx.AttributeProto.STRINGS:
+            return [v.decode("utf-8", "replace") for v in value]
+        if (a.name, kind) == ("to", onnx.AttributeProto.INT) and value in WIDER:
+            self.dtype(value, str(node))
+            return int(TensorProto.FLOAT)
+        if a.name.endswith(("axis", "axes")) or a.name == "perm":
+            _check_axes(a.name, list(value) if kind == onnx.AttributeProto.INTS else [value], node)
+        return list(value) if kind in (6, 7) else value
+
+
+def _text(name: str | bytes) -> str:
+    """A string of the file. protobuf gives bytes where it is not UTF-8."""
+    if isinstance(name, bytes):
+        raise ModelError(f"the name {name[:40]!r} is not UTF-8: the file is damaged")
+    return name
+
+
+def _check_axes(name: str, axes: list[Any], node: Node) -> None:
+    """No axis beyond any rank. onnx's shape inference would take it modulo 2^32 and write outside its arrays."""
+    beyond = next((a for a in axes if not -MAX_RANK <= a <= MAX_RANK), None)
+    if beyond is not None:
+        raise ModelError(f"{node}: attribute '{name}' is {beyond}; tensors have at most {MAX_RANK} dimensions")
+
+
+def _check_attributes(node: Node, opset: int, kinds: Mapping[str, int]) -> None:
+    """Every attribute is one that the operator has, of its type: what is not understood is never ignored."""
+    if not onnx.defs.has(node.op_type):
+        raise ModelError(f"{node}: ONNX has no operator of that name")
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset, "")
+    except onnx.defs.SchemaError:
+        raise ModelError(f"{node}: operator set {opset} does not have it") from None
+    if not schema.min_input <= len(node.inputs) <= schema.max_input or not (
+        schema.min_output <= len(node.outputs) <= schema.max_output
+    ):
+        raise ModelError(f"{node} has {len(node.inputs)} inputs and {len(node.outputs)} outputs: ONNX has it otherwise")
+    if not any(node.outputs):
+        raise ModelError(f"{node} has no output")
+    unknown = set(node.attrs) - set(schema.attributes)
+    if unknown:
+        raise ModelError(
+            f"{node}: unknown attribute '{sorted(unknown)[0]}'; operator set {opset} has {sorted(schema.attributes)}"
+        )
+    types: Mapping[str, Any] = {k: schema.attributes[k].type for k in kinds}
+    wrong = next((k for k, kind in kinds.items() if kind != types[k].value), None)
+    if wrong is not None:
+        raise ModelError(f"{node}: attribute '{wrong}' has another type than ONNX gives it")
+    parts = node.attrs.get("num_outputs", len(node.outputs))
+    if node.op_type == "Split" and parts != len(node.outputs):
+        # onnx's shape inference would read behind its list of parts
+        raise ModelError(f"{node}: 'num_outputs' is {parts}, and it has {len(node.outputs)} outputs")
+
+
+def _constant(node: Node) -> Array:
+    """The value of a Constant node, whichever of its attributes holds it."""
+    for key, dtype in (("value", None), ("value_float", np.float32), ("value_floats", np.float32),
+                       ("value_int", np.int64), ("value_ints", np.int64)):  # fmt: skip
+        if key in node.attrs:
+            return np.asarray(node.attrs[key], dtype)
+    raise ModelError(f"{node}: only number tensors are supported, and it holds {sorted(node.attrs)}")
+
+
+def _no_twins(names: list[str], what: str) -> None:
+    seen: set[str] = set()
+    for name in names:
+        if name in seen:
+            raise ModelError(f"two graph {what}s are named '{name}'")
+        seen.add(name)
+
+
+def _in_order(graph: Graph, depth: int) -> None:
+    """Every value is written once and before it is read. Subgraphs may read what lies outside them."""
+    known = {*graph.constants, *(p.name for p in graph.inputs)}
+    for node in graph.nodes:
+        missing = next((i for i in node.inputs if i and i not in known), None)
+        if missing is not None and depth == 0:
+            raise ModelError(f"{node} reads '{missing}', which nothing before it writes")
+        for o in (o for o in node.outputs if o):
+            if o in known:
+                raise ModelError(f"{node} writes '{o}', which is written before")
+            known.add(o)
+    lost = next((p.name for p in graph.outputs if p.name not in known), None)
+    if lost is not None and depth == 0:
+        raise ModelError(f"nothing writes the graph output '{lost}'")

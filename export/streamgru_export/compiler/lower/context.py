@@ -1,0 +1,253 @@
+"""What every lowering function works with: the views of the values so far, and the program under
+construction.
+
+A value is a view until an operator needs it in a row; only then is it copied, and once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from streamgru.errors import ModelError
+
+from ..graph.graph import Array, Graph, Node, TensorType
+from ..program.program import Code, Kind, Operator, Program, Tensor, constant
+from ..program.views import View, merge, row_major, whole
+
+_COMPARE, _INTEGERS = set(range(16, 21)), {0, 1, 2, 3, 5, 6, 8, 9}
+# operator -> dtype -> the functions that it has for it
+ACCEPTED: dict[Code, dict[str, set[int]]] = {
+    Code.UNARY: {"float32": set(range(34)) - {30}, "int64": {17, 18}, "int32": {17, 18}, "bool": {30}},
+    Code.BINARY: {
+        "float32": set(range(10)) | _COMPARE,
+        "int64": _INTEGERS | _COMPARE,
+        "int32": _INTEGERS | _COMPARE,
+        "bool": {16, 24, 25, 26},
+    },
+    Code.REDUCE: {"float32": set(range(9)), "int64": set(range(5)), "int32": set(range(5))},
+}
+FLOAT_ONLY = {
+    Code.AFFINE, Code.MATMUL, Code.SOFTMAX, Code.NORMALIZE, Code.CONV, Code.CONV_TRANSPOSE, Code.POOL,
+}  # fmt: skip
+
+
+class Context:
+    """The lowering of one graph."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.program = Program()
+        self.views: dict[str, View] = {}
+        self.uses = graph.uses()
+        self.node: Node | None = None  # the one being lowered
+        self._parts: dict[Tensor, list[tuple[int, int, View]]] = {}
+        self._pieces: dict[tuple[Tensor, int, tuple[int, ...]], Tensor] = {}
+        self._copies: dict[View, View] = {}
+        self._constants: dict[tuple[Any, ...], Tensor] = {}
+
+    # ---- what is known of a value ----
+
+    def type(self, name: str) -> TensorType:
+        """Its dtype and shape."""
+        return self.graph.types[name]
+
+    def const(self, name: str) -> Array | None:
+        """Its array, where it is a constant."""
+        return self.graph.constants.get(name) if name else None
+
+    def need_const(self, node: Node, i: int, what: str) -> Array:
+        """The constant at input `i`, which an image must know."""
+        value = self.const(node.input(i))
+        if value is None:
+            raise ModelError(
+                f"{node}: its {what} '{node.input(i)}' depends on an input; only a constant is supported: "
+                "export the model with its weights in it (export_params=True)"
+            )
+        return value
+
+    def ints(self, node: Node, attr: str, i: int | None = None) -> list[int] | None:
+        """A list of integers that is an attribute in older operator sets and input `i` in newer ones."""
+        if attr in node.attrs:
+            value = node.attrs[attr]
+            return [int(v) for v in value] if isinstance(value, list) else [int(value)]
+        if i is None or not node.input(i):
+            return None
+        return [int(v) for v in self.need_const(node, i, attr).reshape(-1)]
+
+    def axis(self, node: Node, default: int, rank: int, key: str = "axis") -> int:
+        """An axis attribute, counted from the front."""
+        return checked_axis(node, int(node.attrs.get(key, default)), rank)
+
+    # ---- views and the tensors behind them ----
+
+    def view(self, name: str) -> View:
+        """The view of a value; a constant gets its tensor now."""
+        if name not in self.views:
+            value = self.const(name)
+            if value is None:
+                raise ModelError(f"'{name}' has not been computed")
+            self.views[name] = whole(self.constant(name, value))
+        return self.views[name]
+
+    def constant(self, name: str, value: Array) -> Tensor:
+        """A row-major constant of the image; equal ones are stored once."""
+        key = (value.dtype, value.shape, value.tobytes())
+        if key not in self._constants:
+            self._constants[key] = constant(name, value)
+        return self._constants[key]
+
+    def shared(self, key: tuple[Any, ...], make: Any) -> Any:
+        """What `make()` gives, made once for each key (packed weights that several nodes share)."""
+        if key not in self._constants:
+            self._constants[key] = make()
+        return self._constants[key]
+
+    def new(self, name: str, shape: Sequence[int], dtype: Any = np.float32) -> Tensor:
+        """A tensor in the arena."""
+        return Tensor(name, np.dtype(dtype), tuple(shape), Kind.ARENA)
+
+    def output(self, node: Node, i: int = 0) -> Tensor:
+        """A tensor for output `i`, bound to its name."""
+        t = self.type(node.outputs[i])
+        tensor = self.new(node.outputs[i], t.shape, t.dtype)
+        self.views[node.outputs[i]] = whole(tensor)
+        return tensor
+
+    def piece(self, tensor: Tensor, offset: int, shape: Sequence[int]) -> Tensor:
+        """The tensor record of `shape` that begins `offset` elements into `tensor`."""
+        shape = tuple(shape)
+        if offset == 0 and shape == tensor.shape:
+            return tensor
+        if tensor.kind == Kind.CONSTANT:
+            assert tensor.data is not None
+            n = int(np.prod(shape, dtype=np.int64))
+            return self.constant(tensor.name, tensor.data.reshape(-1)[offset : offset + n].reshape(shape))
+        key = (tensor, offset, shape)
+        if key not in self._pieces:
+            self._pieces[key] = Tensor(tensor.name, tensor.dtype, shape, tensor.kind, base=tensor, base_offset=offset)
+        return self._pieces[key]
+
+    def in_row(self, view: View) -> View:
+        """The view itself where its elements lie in a row, else a copy of it."""
+        if view.is_row_major and view.tensor.layout == 0:
+            return view
+        if view not in self._copies:
+            self._copies[view] = self.copied(view)
+        return self._copies[view]
+
+    def copied(self, view: View) -> View:
+        """A copy, made now."""
+        tensor = self.new(view.tensor.name, view.shape, view.tensor.dtype)
+        self.copy(view, whole(tensor), view.tensor.name)
+        return whole(tensor)
+
+    def forget(self, tensor: Tensor) -> None:
+        """A state has been written: copies of what it was are no copies of what it is."""
+        self._copies = {v: c for v, c in self._copies.items() if v.tensor is not tensor}
+
+    def row(self, view: View, shape: Sequence[int] | None = None) -> Tensor:
+        """A tensor with exactly the elements of the view in a row, shaped as `shape`."""
+        view = self.in_row(view)
+        return self.piece(view.tensor, view.offset, view.shape if shape is None else shape)
+
+    def strided(self, view: View) -> tuple[Tensor, View]:
+        """A tensor whose first element is the view's, and the view; for operators that take strides but no
+        offset."""
+        if any(s < 0 for s in view.strides):
+            view = self.in_row(view)
+        if view.offset == 0:
+            return view.tensor, view
+        start, end = view.span()
+        return self.piece(view.tensor, start, (end - start,)), view
+
+    def place(self, view: View) -> tuple[Tensor, int]:
+        """Tensor and offset of the view's first element. Of a state only the part in view, so that operators
+        which touch different parts of one state are seen to do so."""
+        if view.tensor.kind != Kind.STATE:
+            return view.tensor, view.offset
+        start, end = view.span()
+        return self.piece(view.tensor, start, (end - start,)), view.offset - start
+
+    def remember_parts(self, tensor: Tensor, parts: Sequence[View], axis: int) -> None:
+        """`tensor` is the concatenation of these; where they lie one after the other, a look at one is a look
+        there."""
+        if int(np.prod(tensor.shape[:axis])) != 1:
+            return
+        start, known = 0, []
+        for part in parts:
+            if part.tensor.kind == Kind.STATE:  # it may be written before the look
+                return
+            known.append((start, start + part.size, part))
+            start += part.size
+        self._parts[tensor] = known
+
+    def shorten(self, view: View) -> View:
+        """The same elements, looked at where they were before a concatenation."""
+        first, end = view.span()
+        for start, stop, part in self._parts.get(view.tensor, ()):
+            if start <= first and end <= stop and part.is_row_major:
+                offset = part.offset + view.offset - start
+                return self.shorten(View(part.tensor, offset, view.shape, view.strides))
+        return view
+
+    # ---- operators ----
+
+    def emit(
+        self,
+        code: Code,
+        inputs: Sequence[Tensor | None],
+        outputs: Sequence[Tensor | None],
+        params: Sequence[int | float],
+        name: str,
+    ) -> Operator:
+        """Appends an operator."""
+        x = inputs[0] if inputs else None
+        if code in FLOAT_ONLY and x is not None and x.dtype != np.float32:
+            raise ModelError(f"{self.node}: {x.dtype} is not supported here; cast to float before it")
+        operator = Operator(code, list(inputs), list(outputs), list(params), name, self.node)
+        self.program.operators.append(operator)
+        return operator
+
+    def copy(self, src: View, dst: View, name: str) -> None:
+        """COPY of one view onto another of the same shape."""
+        dims, (src_steps, dst_steps) = merge(src.shape, [src.strides, dst.strides])
+        (src_tensor, src_offset), (dst_tensor, dst_offset) = self.place(src), self.place(dst)
+        params = [len(dims), src_offset, dst_offset, *dims, *src_steps, *dst_steps]
+        self.emit(Code.COPY, [src_tensor], [dst_tensor], params, name)
+
+    def check_dtype(self, node: Node, code: Code, function: int, dtype: Any) -> None:
+        """The C core computes these and no others (docs/format.md)."""
+        name = np.dtype(dtype).name
+        if function not in ACCEPTED[code].get(name, ()):
+            hint = "; cast to float before it" if code == Code.REDUCE else ""
+            raise ModelError(f"{node}: {node.op_type} of {name} is not supported{hint}")
+
+    def unary(self, node: Node, x: Tensor, y: Tensor, function: int, alpha: float = 0.0, beta: float = 0.0) -> None:
+        """UNARY of tensors with the same number of elements."""
+        self.check_dtype(node, Code.UNARY, function, x.dtype)
+        self.emit(Code.UNARY, [x], [y], [function, float(alpha), float(beta)], node.name)
+
+    def binary(self, node: Node, function: int, a: View, b: View, y: Tensor) -> None:
+        """BINARY with broadcasting; `y` has the broadcast shape."""
+        self.check_dtype(node, Code.BINARY, function, a.tensor.dtype)
+        (a_tensor, a), (b_tensor, b) = self.strided(a.expand(y.shape)), self.strided(b.expand(y.shape))
+        dims, (a_steps, b_steps, _) = merge(y.shape, [a.strides, b.strides, row_major(y.shape)])
+        if not dims:
+            dims, a_steps, b_steps = [1], [0], [0]
+        self.emit(
+            Code.BINARY,
+            [a_tensor, b_tensor],
+            [y],
+            [function, len(dims), *dims, *a_steps, *b_steps],
+            node.name,
+        )
+
+
+def checked_axis(node: Node, axis: int, rank: int) -> int:
+    """The axis counted from the front."""
+    if not -rank <= axis < rank:
+        raise ModelError(f"{node}: axis {axis} is out of range for {rank} dimensions")
+    return axis % rank if rank else 0

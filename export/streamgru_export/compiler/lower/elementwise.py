@@ -1,0 +1,260 @@
+"""Lowers operators of one element at a time: UNARY, BINARY, WHERE, CAST, and what is made of them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from streamgru.errors import ModelError
+
+from ..graph.graph import Node
+from ..program.program import Code, Tensor
+from ..program.views import View, merge, row_major, whole
+from .context import Context
+
+# ONNX operator -> (function, {parameter: (attribute, default)}); docs/format.md numbers the functions.
+UNARY: dict[str, tuple[int, tuple[tuple[str, float], ...]]] = {
+    "Sigmoid": (1, ()),
+    "Tanh": (2, ()),
+    "Relu": (3, ()),
+    "LeakyRelu": (4, (("alpha", 0.01),)),
+    "Elu": (5, (("alpha", 1.0),)),
+    "HardSigmoid": (6, (("alpha", 0.2), ("beta", 0.5))),
+    "Softsign": (7, ()),
+    "Softplus": (8, ()),
+    "ThresholdedRelu": (9, (("alpha", 1.0),)),
+    "Exp": (13, ()),
+    "Log": (14, ()),
+    "Sqrt": (15, ()),
+    "Reciprocal": (16, ()),
+    "Neg": (17, ()),
+    "Abs": (18, ()),
+    "Floor": (19, ()),
+    "Ceil": (20, ()),
+    "Sign": (21, ()),
+    "Erf": (22, ()),
+    "Selu": (23, (("alpha", 1.67326319217681884765625), ("gamma", 1.05070102214813232421875))),
+    "HardSwish": (26, ()),
+    "Round": (28, ()),
+    "Celu": (29, (("alpha", 1.0),)),
+    "Not": (30, ()),
+    "Mish": (31, ()),
+    "Sin": (32, ()),
+    "Cos": (33, ()),
+}
+BOUNDS: dict[str, tuple[int, int | None]] = {"Relu": (0, None), "Sign": (-1, 1)}  # of integers
+BINARY = {
+    "Add": 0, "Sub": 1, "Mul": 2, "Div": 3, "Pow": 4, "Min": 5, "Max": 6, "PRelu": 7, "Mod": 8,
+    "Equal": 16, "Less": 17, "LessOrEqual": 18, "Greater": 19, "GreaterOrEqual": 20,
+    "And": 24, "Or": 25, "Xor": 26,
+}  # fmt: skip
+ADD, SUB, MUL, POW, MIN, MAX, FMOD = 0, 1, 2, 4, 5, 6, 9
+AFFINE, CLIP, SQRT, RECIPROCAL, IDENTITY = 11, 12, 15, 16, 0
+SIGMOID_OF, GELU, GELU_TANH, SILU = 1, 24, 25, 27
+
+
+def unary(ctx: Context, node: Node) -> None:
+    """One function of one element; of integers Relu and Sign are bounds."""
+    dtype = ctx.type(node.inputs[0]).dtype
+    if dtype.kind == "i" and node.op_type in BOUNDS:
+        low, high = BOUNDS[node.op_type]
+        a, bounds = ctx.view(node.inputs[0]), [(MAX, low), (MIN, high)][: 1 if high is None else 2]
+        for function, bound in bounds:
+            b, last = ctx.constant(f"{node.name}/bound", np.array(bound, dtype)), (function, bound) == bounds[-1]
+            y = ctx.output(node) if last else ctx.new(node.outputs[0], a.shape, dtype)
+            ctx.binary(node, function, a, whole(b), y)
+            a = whole(y)
+        return
+    function, params = UNARY[node.op_type]
+    numbers = [float(node.attrs.get(name, default)) for name, default in params]
+    _unary(ctx, node, function, *numbers)
+
+
+def _unary(ctx: Context, node: Node, function: int, alpha: float = 0.0, beta: float = 0.0) -> None:
+    x = ctx.row(ctx.view(node.inputs[0]))
+    ctx.unary(node, x, ctx.output(node), function, alpha, beta)
+
+
+def binary(ctx: Context, node: Node) -> None:
+    """Two operands with broadcasting; more than two are taken in turn."""
+    function = BINARY[node.op_type]
+    if node.op_type == "Mod" and node.attrs.get("fmod", 0):
+        function = FMOD
+    _chain(ctx, node, function)
+
+
+def _chain(ctx: Context, node: Node, function: int) -> None:
+    """The function over all inputs from left to right."""
+    if len(node.inputs) == 1:
+        ctx.views[node.outputs[0]] = ctx.view(node.inputs[0])
+        return
+    a = ctx.view(node.inputs[0])
+    for i in node.inputs[1:-1]:
+        b = ctx.view(i)
+        y = ctx.new(node.outputs[0], np.broadcast_shapes(a.shape, b.shape), a.tensor.dtype)
+        ctx.binary(node, function, a, b, y)
+        a = whole(y)
+    ctx.binary(node, function, a, ctx.view(node.inputs[-1]), ctx.output(node))
+
+
+def sum_(ctx: Context, node: Node) -> None:
+    """Sum of any number of operands."""
+    _chain(ctx, node, ADD)
+
+
+def mean(ctx: Context, node: Node) -> None:
+    """Mean of any number of operands."""
+    _chain(ctx, node, ADD)
+    total = ctx.row(ctx.view(node.outputs[0]))
+    ctx.unary(node, total, ctx.output(node), AFFINE, 1.0 / len(node.inputs))
+
+
+def pow_(ctx: Context, node: Node) -> None:
+    """Pow: squares, roots and reciprocals by the exact operation, the rest by BINARY."""
+    exponent = ctx.const(node.inputs[1])
+    value = float(exponent.reshape(-1)[0]) if exponent is not None and exponent.size == 1 else math.nan
+    x = ctx.view(node.inputs[0])
+    if value == 2.0 and ctx.type(node.outputs[0]).shape == x.shape:
+        ctx.binary(node, MUL, x, x, ctx.output(node))
+    elif value in (0.5, -1.0) and ctx.type(node.outputs[0]).shape == x.shape:
+        _unary(ctx, node, SQRT if value == 0.5 else RECIPROCAL)
+    else:
+        exponents = ctx.view(node.inputs[1])
+        if exponents.tensor.dtype != x.tensor.dtype:
+            exponents = converted(ctx, node, exponents, x.tensor.dtype)
+        ctx.binary(node, POW, x, exponents, ctx.output(node))
+
+
+def converted(ctx: Context, node: Node, view: View, dtype: Any) -> View:
+    """The view with its elements in another dtype."""
+    constant = view.tensor.data
+    if constant is not None and view == whole(view.tensor):
+        return whole(ctx.constant(view.tensor.name, constant.reshape(view.shape).astype(dtype)))
+    y = ctx.new(node.outputs[0], view.shape, dtype)
+    ctx.emit(Code.CAST, [ctx.row(view)], [y], [], node.name)
+    return whole(y)
+
+
+def cast(ctx: Context, node: Node) -> None:
+    """Cast, CastLike."""
+    ctx.emit(Code.CAST, [ctx.row(ctx.view(node.inputs[0]))], [ctx.output(node)], [], node.name)
+
+
+def prelu(ctx: Context, node: Node) -> None:
+    """PRelu: the slope broadcasts to x."""
+    slope = ctx.const(node.inputs[1])
+    if slope is not None and slope.size == 1:
+        _unary(ctx, node, 4, float(slope.reshape(-1)[0]))
+        return
+    binary(ctx, node)
+
+
+def clip(ctx: Context, node: Node) -> None:
+    """Clip with constant or computed bounds, attributes in old operator sets."""
+    x = ctx.view(node.inputs[0])
+    bounds = [_bound(ctx, node, "min", 1), _bound(ctx, node, "max", 2)]
+    if x.tensor.dtype == np.float32 and all(isinstance(b, float) for b in bounds):
+        low, high = bounds
+        assert isinstance(low, float)
+        assert isinstance(high, float)
+        # With low > high ONNX gives high everywhere.
+        _unary(ctx, node, CLIP, min(low, high), high)
+        return
+    for b, function in zip(node.inputs[1:3], (MAX, MIN), strict=False):
+        if b:
+            y = ctx.new(node.outputs[0], x.shape, x.tensor.dtype)
+            ctx.binary(node, function, x, ctx.view(b), y)
+            x = whole(y)
+    ctx.views[node.outputs[0]] = x
+
+
+def _bound(ctx: Context, node: Node, attr: str, i: int) -> float | str:
+    """A bound as a number, or the name of the value that holds it."""
+    value = ctx.const(node.input(i))
+    if value is not None:
+        return float(value.reshape(-1)[0])
+    if node.input(i):
+        return node.input(i)
+    big = float(np.finfo(np.float32).max)
+    return (
+        float(node.attrs.get(attr, -big if attr == "min" else big))
+        if attr in node.attrs
+        else (-math.inf if attr == "min" else math.inf)
+    )
+
+
+def gelu(ctx: Context, node: Node) -> None:
+    """Gelu, exact or by tanh."""
+    _unary(ctx, node, GELU_TANH if node.attrs.get("approximate", "none") == "tanh" else GELU)
+
+
+def swish(ctx: Context, node: Node) -> None:
+    """Swish: x · sigmoid(alpha · x)."""
+    alpha = float(node.attrs.get("alpha", 1.0))
+    if alpha == 1.0:
+        _unary(ctx, node, SILU)
+        return
+    view = ctx.view(node.inputs[0])
+    gate, y = ctx.new(node.outputs[0], view.shape), ctx.output(node)
+    ctx.unary(node, ctx.row(view), gate, AFFINE, alpha)
+    sigmoid = ctx.new(node.outputs[0], view.shape)
+    ctx.unary(node, gate, sigmoid, SIGMOID_OF)
+    ctx.binary(node, MUL, view, whole(sigmoid), y)
+
+
+def where(ctx: Context, node: Node) -> None:
+    """Where, all three operands broadcast."""
+    y = ctx.output(node)
+    tensors: list[Tensor] = []
+    strides: list[tuple[int, ...]] = []
+    for i in node.inputs:
+        tensor, view = ctx.strided(ctx.view(i).expand(y.shape))
+        tensors.append(tensor)
+        strides.append(view.strides)
+    dims, steps = merge(y.shape, [*strides, row_major(y.shape)])
+    if not dims:
+        dims, steps = [1], [[0], [0], [0]]
+    ctx.emit(Code.WHERE, tensors, [y], [len(dims), *dims, *steps[0], *steps[1], *steps[2]], node.name)
+
+
+def batch_normalization(ctx: Context, node: Node) -> None:
+    """BatchNormalization at inference, where it could not be folded into its producer: y = x · scale +
+    shift."""
+    scale, shift = batch_norm_affine(ctx.graph.constants, node)
+    view = ctx.view(node.inputs[0])
+    shape = (-1, *[1] * (len(view.shape) - 2))
+    scaled = ctx.new(node.outputs[0], view.shape)
+    ctx.binary(node, MUL, view, whole(ctx.constant(f"{node.name}/scale", scale.reshape(shape))), scaled)
+    shift_view = whole(ctx.constant(f"{node.name}/shift", shift.reshape(shape)))
+    ctx.binary(node, ADD, whole(scaled), shift_view, ctx.output(node))
+
+
+def batch_norm_affine(constants: dict[str, Any], node: Node) -> tuple[Any, Any]:
+    """Scale and shift of a BatchNormalization, computed in float64 and rounded once."""
+    if node.attrs.get("training_mode", 0) or any(node.outputs[1:]):
+        raise ModelError(f"{node}: it is in training mode; call model.eval() and export again")
+    values = [constants.get(i) for i in node.inputs[1:5]]
+    if any(v is None for v in values):
+        raise ModelError(f"{node}: its scale, bias, mean or variance depend on an input; only constants are supported")
+    gamma, beta, mean_, var = (np.asarray(v, np.float64) for v in values)
+    scale = gamma / np.sqrt(var + float(node.attrs.get("epsilon", 1e-5)))
+    return scale.astype(np.float32), (beta - mean_ * scale).astype(np.float32)
+
+
+LOWER = {
+    **dict.fromkeys(UNARY, unary),
+    **dict.fromkeys(BINARY, binary),
+    "Pow": pow_,
+    "PRelu": prelu,
+    "Sum": sum_,
+    "Mean": mean,
+    "Cast": cast,
+    "CastLike": cast,
+    "Clip": clip,
+    "Gelu": gelu,
+    "Swish": swish,
+    "Where": where,
+    "BatchNormalization": batch_normalization,
+}

@@ -1,0 +1,308 @@
+"""Lowers what only moves data: nearly all of it becomes a view; the rest COPY, FILL and the gathers and
+scatters."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from streamgru.errors import ModelError
+
+from ..graph.graph import Array, Node
+from ..program.program import Code, Tensor, word
+from ..program.views import View, whole
+from .context import Context, checked_axis
+
+
+def identity(ctx: Context, node: Node) -> None:
+    """Identity: the same view."""
+    ctx.views[node.outputs[0]] = ctx.view(node.inputs[0])
+
+
+def reshape(ctx: Context, node: Node) -> None:
+    """Reshape, Flatten, Squeeze, Unsqueeze: the same elements under another shape, which inference has
+    found."""
+    view, shape = ctx.view(node.inputs[0]), ctx.type(node.outputs[0]).shape
+    again = view.reshape(shape)
+    if again is None:
+        again = ctx.in_row(view).reshape(shape)
+        assert again is not None
+    ctx.views[node.outputs[0]] = again
+
+
+def transpose(ctx: Context, node: Node) -> None:
+    """Transpose."""
+    view = ctx.view(node.inputs[0])
+    perm = node.attrs.get("perm", list(range(len(view.shape)))[::-1])
+    ctx.views[node.outputs[0]] = view.transpose(perm)
+
+
+def expand(ctx: Context, node: Node) -> None:
+    """Expand."""
+    ctx.views[node.outputs[0]] = ctx.view(node.inputs[0]).expand(ctx.type(node.outputs[0]).shape)
+
+
+def slice_(ctx: Context, node: Node) -> None:
+    """Slice, with its clamping of starts and ends."""
+    view = ctx.view(node.inputs[0])
+    starts, ends = ctx.ints(node, "starts", 1), ctx.ints(node, "ends", 2)
+    if starts is None or ends is None:
+        raise ModelError(f"{node}: starts or ends are missing")
+    axes = ctx.ints(node, "axes", 3) or list(range(len(starts)))
+    steps = ctx.ints(node, "steps", 4) or [1] * len(starts)
+    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
+        a = checked_axis(node, axis, len(view.shape))
+        # A range of Python means what ONNX means, but for an end at or before -size while stepping backwards.
+        stop = None if step < 0 and end < -view.shape[a] else end
+        entries = range(view.shape[a])[slice(start, stop, step)]
+        view = view.slice(a, entries.start, len(entries), entries.step)
+    ctx.views[node.outputs[0]] = ctx.shorten(view)
+
+
+def split(ctx: Context, node: Node) -> None:
+    """Split: a view for each output."""
+    view = ctx.view(node.inputs[0])
+    axis, start = ctx.axis(node, 0, len(view.shape)), 0
+    for o in node.outputs:
+        if not o:
+            raise ModelError(f"{node}: all outputs of a Split must be named")
+        n = ctx.type(o).shape[axis]
+        ctx.views[o] = ctx.shorten(view.slice(axis, start, n))
+        start += n
+
+
+def concat(ctx: Context, node: Node) -> None:
+    """Concat: a COPY for each part."""
+    parts = [i for i in node.inputs if ctx.type(i).size]
+    if len(parts) == 1:
+        ctx.views[node.outputs[0]] = ctx.view(parts[0])
+        return
+    y = whole(ctx.output(node))
+    axis, start = ctx.axis(node, 0, len(y.shape)), 0
+    ctx.remember_parts(y.tensor, [ctx.view(p) for p in parts], axis)
+    for part in parts:
+        view = ctx.view(part)
+        ctx.copy(view, y.slice(axis, start, view.shape[axis]), node.name)
+        start += view.shape[axis]
+
+
+def tile(ctx: Context, node: Node) -> None:
+    """Tile: each dimension d becomes [repeats, d] with stride 0, then they are merged by a COPY."""
+    view = ctx.view(node.inputs[0])
+    repeats = [int(r) for r in ctx.need_const(node, 1, "repeats")]
+    shape = tuple(n for r, d in zip(repeats, view.shape, strict=True) for n in (r, d))
+    strides = tuple(n for s in view.strides for n in (0, s))
+    y = ctx.output(node)
+    ctx.copy(View(view.tensor, view.offset, shape, strides), whole(y, shape), node.name)
+
+
+def gather(ctx: Context, node: Node) -> None:
+    """Gather: with constant, evenly spaced indices a view, else GATHER."""
+    view = ctx.view(node.inputs[0])
+    axis = ctx.axis(node, 0, len(view.shape))
+    indices = ctx.const(node.inputs[1])
+    if indices is not None:
+        strided = _even(_in_range(node, indices, view.shape[axis]))
+        if strided is not None:
+            start, steps = strided
+            stride = view.strides[axis]
+            picked = View(
+                view.tensor,
+                view.offset + start * stride,
+                view.shape[:axis] + indices.shape + view.shape[axis + 1 :],
+                view.strides[:axis] + tuple(s * stride for s in steps) + view.strides[axis + 1 :],
+            )
+            ctx.views[node.outputs[0]] = ctx.shorten(picked)
+            return
+    outer, inner = int(np.prod(view.shape[:axis])), int(np.prod(view.shape[axis + 1 :]))
+    params = [outer, view.shape[axis], inner, ctx.type(node.inputs[1]).size]
+    ctx.emit(Code.GATHER, [ctx.row(view), ctx.row(ctx.view(node.inputs[1]))], [ctx.output(node)], params, node.name)
+
+
+def _in_range(node: Node, indices: Array, size: int) -> Array:
+    """Indices counted from the front."""
+    bad = indices[(indices < -size) | (indices >= size)]
+    if bad.size:
+        raise ModelError(f"{node}: index {int(bad.reshape(-1)[0])} is out of range for a dimension of {size}")
+    return np.where(indices < 0, indices + size, indices)
+
+
+def _even(indices: Array) -> tuple[int, list[int]] | None:
+    """`(start, steps)` where `indices[i, j, ...] = start + i·steps[0] + j·steps[1] + ...`, else None."""
+    first = int(indices.reshape(-1)[0])
+    steps, want = [], np.full((), first)
+    for axis, n in enumerate(indices.shape):
+        at = [0] * indices.ndim
+        at[axis] = 1
+        step = int(indices[tuple(at)]) - first if n > 1 else 0
+        steps.append(step)
+        want = want[..., None] + np.arange(n) * step
+    return (first, steps) if np.array_equal(want, indices) else None
+
+
+def gather_elements(ctx: Context, node: Node) -> None:
+    """GatherElements."""
+    data, indices = ctx.view(node.inputs[0]), ctx.view(node.inputs[1])
+    axis = ctx.axis(node, 0, len(data.shape))
+    ctx.emit(Code.GATHER_ELEMENTS, [ctx.row(data), ctx.row(indices)], [ctx.output(node)], [axis], node.name)
+
+
+REDUCTIONS = {"none": 0, "add": 1, "mul": 2, "max": 3, "min": 4}
+
+
+def scatter_elements(ctx: Context, node: Node) -> None:
+    """ScatterElements and its old name Scatter."""
+    data, indices, updates = (ctx.row(ctx.view(i)) for i in node.inputs)
+    axis = ctx.axis(node, 0, len(data.shape))
+    params = [axis, REDUCTIONS[node.attrs.get("reduction", "none")]]
+    ctx.emit(Code.SCATTER_ELEMENTS, [data, indices, updates], [ctx.output(node)], params, node.name)
+
+
+def scatter_nd(ctx: Context, node: Node) -> None:
+    """ScatterND: with constant indices that name a box, two COPYs; else SCATTER_ND."""
+    data, updates = ctx.view(node.inputs[0]), ctx.view(node.inputs[2])
+    reduction = REDUCTIONS[node.attrs.get("reduction", "none")]
+    indices = ctx.const(node.inputs[1])
+    y = ctx.output(node)
+    box = _box(whole(y), indices) if indices is not None and reduction == 0 else None
+    if box is None:
+        ctx.emit(Code.SCATTER_ND, [ctx.row(data), ctx.row(ctx.view(node.inputs[1])), ctx.row(updates)], [y],
+                 [reduction], node.name)  # fmt: skip
+        return
+    if box.size != data.size:
+        ctx.copy(data, whole(y), node.name)
+    ctx.copy(updates, box, node.name)
+
+
+def _box(y: View, indices: Array) -> View | None:
+    """The part of `y` that ScatterND writes, shaped as its updates; None where it is no strided box."""
+    strides = np.array(y.strides[: indices.shape[-1]], np.int64)
+    dims = np.array(y.shape[: indices.shape[-1]], np.int64)
+    starts = (np.where(indices < 0, indices + dims, indices) * strides).sum(-1)
+    even = _even(starts) if starts.size else None
+    if even is None or len(np.unique(starts)) != starts.size:
+        return None
+    rest = indices.shape[-1]
+    return View(y.tensor, even[0], starts.shape + y.shape[rest:], (*even[1], *y.strides[rest:]))
+
+
+def pad(ctx: Context, node: Node) -> None:
+    """Pad: constant by FILL and COPY; edge, reflect and wrap by gathering; negative pads by slicing."""
+    view = ctx.view(node.inputs[0])
+    pads = ctx.ints(node, "pads", 1)
+    axes = ctx.ints(node, "axes", 3) or list(range(len(view.shape)))
+    if pads is None or len(pads) != 2 * len(axes):
+        raise ModelError(f"{node}: pads must give a begin and an end for each axis")
+    mode = node.attrs.get("mode", "constant")
+    ends: dict[int, tuple[int, int]] = {}
+    for axis, before, after in zip(axes, pads, pads[len(axes) :], strict=False):
+        a = checked_axis(node, axis, len(view.shape))
+        cut = max(0, -before)
+        view = view.slice(a, cut, view.shape[a] - cut - max(0, -after))
+        ends[a] = max(0, before), max(0, after)
+    if mode == "constant":
+        _pad_constant(ctx, node, view, ends)
+    else:
+        _pad_gather(ctx, node, view, ends, mode)
+
+
+def _pad_constant(ctx: Context, node: Node, view: View, ends: dict[int, tuple[int, int]]) -> None:
+    if not any(b or a for b, a in ends.values()):
+        ctx.views[node.outputs[0]] = view
+        return
+    y = ctx.output(node)
+    if node.input(2) and ctx.const(node.inputs[2]) is None:
+        given = ctx.view(node.inputs[2])
+        ctx.copy(View(given.tensor, given.offset, (), ()).expand(y.shape), whole(y), node.name)
+    else:
+        value = ctx.const(node.input(2))
+        fill(ctx, y, float(node.attrs.get("value", 0.0) if value is None else value.reshape(-1)[0]), node.name)
+    inside = whole(y)
+    for axis, (before, _) in ends.items():
+        inside = inside.slice(axis, before, view.shape[axis])
+    ctx.copy(view, inside, node.name)
+
+
+def fill(ctx: Context, y: Tensor, value: float, name: str) -> None:
+    """FILL with one number."""
+    bits = np.array(value, y.dtype).tobytes().ljust(8, b"\0")
+    low, high = (int.from_bytes(bits[i : i + 4], "little") for i in (0, 4))
+    ctx.emit(Code.FILL, [], [y], [word(low), word(high)], name)
+
+
+def _pad_gather(ctx: Context, node: Node, view: View, ends: dict[int, tuple[int, int]], mode: str) -> None:
+    numpy_mode = {"edge": "edge", "reflect": "reflect", "wrap": "wrap"}.get(mode)
+    if numpy_mode is None:
+        raise ModelError(f"{node}: mode '{mode}' is not supported")
+    for axis, (before, after) in ends.items():
+        if not before and not after:
+            continue
+        index = np.pad(np.arange(view.shape[axis]), (before, after), mode=numpy_mode)  # type: ignore[call-overload]
+        tensor = ctx.constant(f"{node.name}/index", index.astype(np.int64))
+        shape = (*view.shape[:axis], len(index), *view.shape[axis + 1 :])
+        y = ctx.new(node.outputs[0], shape, view.tensor.dtype)
+        outer, inner = int(np.prod(shape[:axis])), int(np.prod(shape[axis + 1 :]))
+        ctx.emit(Code.GATHER, [ctx.row(view), tensor], [y], [outer, view.shape[axis], inner, len(index)], node.name)
+        view = whole(y)
+    ctx.views[node.outputs[0]] = view
+
+
+def depth_to_space(ctx: Context, node: Node) -> None:
+    """DepthToSpace: a Reshape, a Transpose and a Reshape."""
+    n, c, h, w = ctx.type(node.inputs[0]).shape
+    b = int(node.attrs["blocksize"])
+    view = ctx.in_row(ctx.view(node.inputs[0]))
+    if node.attrs.get("mode", "DCR") == "DCR":
+        split_, perm = (n, b, b, c // b**2, h, w), (0, 3, 4, 1, 5, 2)
+    else:
+        split_, perm = (n, c // b**2, b, b, h, w), (0, 1, 4, 2, 5, 3)
+    _reshaped(ctx, node, view, split_, perm)
+
+
+def space_to_depth(ctx: Context, node: Node) -> None:
+    """SpaceToDepth: the other way round."""
+    n, c, h, w = ctx.type(node.inputs[0]).shape
+    b = int(node.attrs["blocksize"])
+    view = ctx.in_row(ctx.view(node.inputs[0]))
+    _reshaped(ctx, node, view, (n, c, h // b, b, w // b, b), (0, 3, 5, 1, 2, 4))
+
+
+def _reshaped(ctx: Context, node: Node, view: View, shape: tuple[int, ...], perm: tuple[int, ...]) -> None:
+    parts = view.reshape(shape)
+    assert parts is not None
+    ctx.views[node.outputs[0]] = whole(ctx.row(parts.transpose(perm)), ctx.type(node.outputs[0]).shape)
+
+
+LOWER = {
+    "Identity": identity,
+    "Reshape": reshape,
+    "Flatten": reshape,
+    "Squeeze": reshape,
+    "Unsqueeze": reshape,
+    "Transpose": transpose,
+    "Expand": expand,
+    "Slice": slice_,
+    "Split": split,
+    "Concat": concat,
+    "Tile": tile,
+    "Gather": gather,
+    "GatherElements": gather_elements,
+    "ScatterElements": scatter_elements,
+    "Scatter": scatter_elements,
+    "ScatterND": scatter_nd,
+    "Pad": pad,
+    "DepthToSpace": depth_to_space,
+    "SpaceToDepth": space_to_depth,
+}
+# What reads nothing when it is lowered as a view: the reader is whoever takes the view.
+VIEWS = {
+    "Identity",
+    "Reshape",
+    "Flatten",
+    "Squeeze",
+    "Unsqueeze",
+    "Transpose",
+    "Expand",
+    "Slice",
+    "Split",
+    "Gather",
+}

@@ -1,0 +1,173 @@
+"""Which inputs of a graph are states, and which outputs they become: from metadata, the caller, dataflow and
+names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from streamgru.errors import ModelError
+
+from ...properties import state_pairs
+from ..graph.graph import Graph, Node
+from .timeline import CELLS
+
+MOVES = {
+    "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Gather",
+    "Concat", "ScatterND", "Expand", "Cast",
+}  # fmt: skip
+STATE_NAME = re.compile(
+    r"(^|[^a-z])(h|c|hx|cx|hc|hid|hidden|state|states|cache|caches|mem|memory|cell|carry|hprev|rnn_?state)"
+    r"(\d+|[^a-z].*|in|t|n|o)?$",
+    re.I,
+)
+AFFIX = re.compile(r"(^|_)(in|out|input|output|new|next|prev|previous|last|init|initial|old|cur|o|i|n|0)(?=_|$)", re.I)
+
+Pair = tuple[str, str]
+
+
+def find_pairs(graph: Graph, declared: Iterable[Pair] | None, timed: set[str]) -> list[Pair]:
+    """The (input, output) pairs of a static graph that are states.
+
+    Parameters
+    ----------
+    declared : iterable of pairs, optional
+        The caller's word; it replaces everything found. Otherwise the model's metadata does, if it has any.
+    timed : set of str
+        Inputs and outputs with a time axis: no states.
+
+    Raises
+    ------
+    ModelError
+        A declared pair that is no pair: unknown names, different shapes or dtypes, a name used twice.
+    """
+    if declared is None:
+        declared = state_pairs(graph.metadata)
+    if declared is not None:
+        pairs = [(str(i), str(o)) for i, o in declared]
+        _check(graph, pairs)
+        return pairs
+    search = _Search(graph, timed)
+    search.by_cells()
+    search.by_names()
+    search.by_elimination()
+    order = [p.name for p in graph.inputs]
+    return sorted(search.pairs, key=lambda pair: order.index(pair[0]))
+
+
+def _check(graph: Graph, pairs: list[Pair]) -> None:
+    inputs, outputs = ({p.name for p in ports} for ports in (graph.inputs, graph.outputs))
+    for name, known, what in [(i, inputs, "input") for i, _ in pairs] + [(o, outputs, "output") for _, o in pairs]:
+        if name not in known:
+            raise ModelError(f"state: the graph has no {what} '{name}'; there are {sorted(known)}")
+    for names in zip(*pairs, strict=True):
+        if len(set(names)) < len(names):
+            raise ModelError(f"state: a name stands in two pairs: {list(names)}")
+    for i, o in pairs:
+        if graph.types[i] != graph.types[o]:
+            raise ModelError(
+                f"state: input '{i}' {graph.types[i]} cannot become output '{o}' {graph.types[o]}: "
+                "shape and dtype must be the same"
+            )
+
+
+class _Search:
+    """Inputs and outputs that are still free, and the pairs found."""
+
+    def __init__(self, graph: Graph, timed: set[str]) -> None:
+        self.graph = graph
+        self.pairs: list[Pair] = []
+        self.inputs = [p.name for p in graph.inputs if p.name not in timed]
+        self.outputs = [p.name for p in graph.outputs if p.name not in timed]
+        self.origin = self._origins()
+
+    def _origins(self) -> dict[str, set[str]]:
+        """Output -> the inputs it depends on."""
+        depends: dict[str, set[str]] = {p.name: {p.name} for p in self.graph.inputs}
+        for node in self.graph.nodes:
+            union = set().union(*(depends.get(i, set()) for i in node.inputs))
+            depends.update({o: union for o in node.outputs if o})
+        return {o: depends.get(o, set()) for o in self.outputs}
+
+    def fits(self, i: str, o: str) -> bool:
+        """Whether input `i` could become output `o`: both free, one type, and `o` depends on `i`."""
+        free = i in self.inputs and o in self.outputs
+        return free and self.graph.types[i] == self.graph.types[o] and i in self.origin[o]
+
+    def take(self, i: str, o: str) -> None:
+        self.pairs.append((i, o))
+        self.inputs.remove(i)
+        self.outputs.remove(o)
+
+    def by_cells(self) -> None:
+        """An input that only moves into a cell's initial state, an output that its final state only moves
+        into."""
+        back = {o: n for n in self.graph.nodes if n.op_type in MOVES for o in n.outputs if o}
+        forward = self.graph.readers()
+        links: list[Pair] = []
+        for node in self.graph.nodes:
+            if node.op_type in CELLS:
+                for initial, final in ((5, 1), (6, 2)):
+                    sources = _reach_back(node.input(initial), back) & set(self.inputs)
+                    ends = _reach_forward(node.output(final), forward) & set(self.outputs)
+                    links += [(i, o) for i in sources for o in ends if self.fits(i, o)]
+        for i in list(self.inputs):
+            ends = {o for a, o in links if a == i}
+            back_again = {a for a, o in links if o in ends}
+            if len(ends) == 1 and back_again == {i}:
+                self.take(i, ends.pop())
+
+    def by_names(self) -> None:
+        """`h` and `h_out`, `h1` and `h1n`, `conv_cache` and `conv_cache_out`: one stem, and a state's
+        name."""
+        for i in list(self.inputs):
+            if STATE_NAME.search(i):
+                same = [o for o in self.outputs if self.fits(i, o) and stem(i) & stem(o)]
+                exact = [o for o in same if AFFIX.sub("", o).strip("_") == AFFIX.sub("", i).strip("_")]
+                if len(exact or same) == 1:
+                    self.take(i, (exact or same)[0])
+
+    def by_elimination(self) -> None:
+        """What is named as a state and fits one output only; or as many of each, in order."""
+        groups: dict[object, tuple[list[str], list[str]]] = {}
+        for i in self.inputs:
+            if STATE_NAME.search(i):
+                groups.setdefault(self.graph.types[i], ([], []))[0].append(i)
+        for type_, (ins, outs) in groups.items():
+            outs += [o for o in self.outputs if self.graph.types[o] == type_ and any(self.fits(i, o) for i in ins)]
+            if len(ins) == len(outs) and all(self.fits(i, o) for i, o in zip(ins, outs, strict=True)):
+                for i, o in zip(ins, outs, strict=True):
+                    self.take(i, o)
+
+
+def stem(name: str) -> set[str]:
+    """What is left of a state's name without the words for in and out; several spellings."""
+    base = AFFIX.sub("", name).strip("_").lower()
+    spelled = {base, re.sub(r"(n|t|x|_?in|_?out)$", "", base), re.sub(r"^(new|next|prev)_?", "", base)}
+    return {s for s in spelled if s} | ({"h"} if re.fullmatch(r"h(0|x|n|t)?", base) else set())
+
+
+def _reach_back(name: str, moves: dict[str, Node]) -> set[str]:
+    """All values that move into `name`. Of a scatter both the data and what is put into it count."""
+    found: set[str] = set()
+    todo = [name]
+    while todo:
+        value = todo.pop()
+        if value and value not in found:
+            found.add(value)
+            if value in moves:
+                node = moves[value]
+                todo += node.inputs[:1] if node.op_type not in ("Concat", "ScatterND") else node.inputs
+    return found
+
+
+def _reach_forward(name: str, readers: dict[str, list[Node]]) -> set[str]:
+    """All values that `name` moves into."""
+    found: set[str] = set()
+    todo = [name]
+    while todo:
+        value = todo.pop()
+        if value and value not in found:
+            found.add(value)
+            todo += [o for n in readers.get(value, []) if n.op_type in MOVES for o in n.outputs]
+    return found

@@ -1,0 +1,169 @@
+"""Which axis of a module's inputs is time, and which is the batch: found by running it on a longer example.
+
+It does not read the module's code. An axis is time if the module accepts twice as many entries along it and
+one of its recurrent layers then sees a longer sequence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from streamgru.errors import ExportError
+
+from .signature import FlatModule
+
+RECURRENT = (nn.RNNBase, nn.RNNCellBase)
+
+
+@dataclass(frozen=True)
+class TimeAxes:
+    """The time axis of every input that has one, and the bidirectional layers that run along it."""
+
+    axes: dict[int, int] = field(default_factory=dict)  # input position -> axis
+    backward: tuple[str, ...] = ()
+
+
+def find_time_axes(
+    module: FlatModule, examples: Sequence[Tensor], states: Sequence[int], axis: int | None = None
+) -> TimeAxes:
+    """The time axes of the inputs that are no state.
+
+    Without recurrent layers to watch, time is the first axis after the batch along which the module accepts a
+    longer example.
+
+    Parameters
+    ----------
+    axis : int, optional
+        The caller's word for it, on the first input that is no state.
+
+    Raises
+    ------
+    ExportError
+        The module does not accept a longer example along `axis`.
+    """
+    data = [i for i in range(len(examples)) if i not in states]
+    if not data:
+        return TimeAxes()
+    lead = max(data, key=lambda i: min(examples[i].ndim, 2))  # the first sequence-like input
+    watched = any(isinstance(m, nn.RNNBase) for m in module.modules())
+    if axis is not None:
+        found = _probe(module, examples, data, lead, _checked_axis(axis, examples[lead]))
+        if found is None:
+            raise ExportError(
+                f"time_axis={axis}: the module refuses an example twice as long along that axis; "
+                f"the input's shape is {tuple(examples[lead].shape)}"
+            )
+        return found[0]
+    for candidate in _candidates(examples[lead], watched=watched, stateful=bool(states)):
+        found = _probe(module, examples, data, lead, candidate)
+        if found is not None and (found[1] or not watched):
+            return found[0]
+    return TimeAxes()
+
+
+def _checked_axis(axis: int, x: Tensor) -> int:
+    if not -x.ndim <= axis < x.ndim:
+        raise ExportError(f"time_axis={axis}: the input's shape is {tuple(x.shape)}, it has {x.ndim} axes")
+    return axis % x.ndim
+
+
+def _candidates(x: Tensor, *, watched: bool, stateful: bool) -> list[int]:
+    """Axes to try, likeliest first. Axis 0 is the batch unless something speaks against it."""
+    after = list(range(1, x.ndim))
+    return [*after, 0] if watched or (stateful and x.ndim > 2) else after
+
+
+def _probe(
+    module: FlatModule, examples: Sequence[Tensor], data: Sequence[int], lead: int, axis: int
+) -> tuple[TimeAxes, bool] | None:
+    """Double `axis`. None if the module refuses; else the axes, and whether a layer saw more steps."""
+    if axis >= examples[lead].ndim:
+        return None
+    size = examples[lead].shape[axis]
+    together = [i for i in data if examples[i].ndim > axis and examples[i].shape[axis] == size]
+    before = _lengths(module, examples)
+    for group in (together, [lead]):
+        axes = dict.fromkeys(group, axis)
+        after = _lengths(module, grow(examples, axes))
+        if after is not None and before is not None:
+            longer = [name for name, n in after.items() if n > before.get(name, n)]
+            backward = [name for name in longer if module.get_submodule(name).bidirectional]
+            return TimeAxes(axes, tuple(backward)), bool(longer)
+    return None
+
+
+def grow(examples: Sequence[Tensor], axes: Mapping[int, int]) -> list[Tensor]:
+    """The examples, twice as long along the given axes."""
+    return [torch.cat([x, x], axes[i]) if i in axes else x for i, x in enumerate(examples)]
+
+
+def _lengths(module: FlatModule, examples: Sequence[Tensor]) -> dict[str, int] | None:
+    """How many steps each recurrent layer runs for these inputs; None if the module refuses them."""
+    with _watch(module) as lengths:
+        return lengths if accepts(module, examples) else None
+
+
+def accepts(module: FlatModule, examples: Sequence[Tensor]) -> bool:
+    """Whether the module runs on these inputs."""
+    try:
+        with torch.no_grad():
+            module(*examples)
+    except Exception:  # noqa: BLE001  a module may refuse a shape with any exception
+        return False
+    return True
+
+
+@contextmanager
+def _watch(module: FlatModule) -> Iterator[dict[str, int]]:
+    lengths: dict[str, int] = {}
+
+    def note(name: str, layer: nn.RNNBase) -> Any:
+        def hook(_layer: nn.Module, args: tuple[Any, ...]) -> None:
+            x = args[0]
+            if isinstance(x, PackedSequence):
+                lengths[name] = x.batch_sizes.numel()
+            else:
+                lengths[name] = x.shape[1 if layer.batch_first and x.ndim == 3 else 0]
+
+        return layer.register_forward_pre_hook(hook)
+
+    hooks = [note(name, m) for name, m in module.named_modules() if isinstance(m, nn.RNNBase)]
+    try:
+        yield lengths
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def find_batch_axes(
+    module: FlatModule, examples: Sequence[Tensor], states: Sequence[int], time_axes: dict[int, int]
+) -> dict[int, int]:
+    """The batch axis of every input.
+
+    An input's batch is its first axis that is not time; a state of rank 3 may hold it in the middle,
+    `[layers, B, H]`.
+
+    Raises
+    ------
+    ExportError
+        The module does not accept twice the batch.
+    """
+    data = {i: 1 if time_axes.get(i) == 0 else 0 for i in range(len(examples)) if i not in states}
+    tries = ({**data, **{i: min(k, examples[i].ndim - 2) for i in states}} for k in (1, 0))
+    for axes in tries:
+        axes = {i: axis for i, axis in axes.items() if 0 <= axis < examples[i].ndim}
+        sizes = {examples[i].shape[axis] for i, axis in axes.items()}
+        if len(sizes) == 1 and accepts(module, grow(examples, axes)):
+            return dict(sorted(axes.items()))
+    shapes = ", ".join(str(tuple(x.shape)) for x in examples)
+    raise ExportError(
+        f"dynamic_batch=True: the module refuses twice the batch of the example (input shapes {shapes}). "
+        "Give every input a batch axis, or export with a fixed batch (dynamic_batch=False)"
+    )

@@ -1,0 +1,366 @@
+"""PyTorch to ONNX that streams, verified against the module before a file is left behind.
+
+It does not compile an image and knows no kernel: `compile` reads what this writes. In order: copy the module
+(eval mode, parametrizations folded, float32), refuse what ONNX would silently drop, name inputs, outputs and
+states, call torch's exporter, declare what was measured, compare with the module, move the file into place.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import onnx_ir as ir
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from streamgru.errors import ExportError
+
+from ..properties import of_person, of_stream
+from .axes import RECURRENT, TimeAxes, find_batch_axes, find_time_axes, grow
+from .exporters import check_onnxscript, run_exporter
+from .prepare import fold_parametrizations, prepare, run_twice
+from .signature import FlatModule, Interface, States, find_states, output_keys
+from .verify import verify
+
+SINGLE_FILE_BYTES = 2**31 - 2**24  # protobuf's limit, less room for the graph itself
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """What :func:`export` wrote.
+
+    Attributes
+    ----------
+    path : Path
+        The ONNX file.
+    kind : "step" or "sequence"
+    inputs, outputs : tuple of str
+        The graph's names, states included, in order.
+    state : tuple of (str, str)
+        Each state's input and the output that continues it.
+    time_axis : dict
+        The dynamic time axis of every input and output that has one; empty for a step graph.
+    max_abs_error : float
+        The largest absolute difference between onnxruntime and the module, over all verified runs.
+    warnings : tuple of str
+        What the caller should know; each was also issued as a `UserWarning`.
+    """
+
+    path: Path
+    kind: Literal["step", "sequence"]
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    state: tuple[tuple[str, str], ...]
+    time_axis: Mapping[str, int] = field(default_factory=dict)
+    max_abs_error: float = 0.0
+    warnings: tuple[str, ...] = ()
+
+
+def export(
+    module: nn.Module,
+    example: Any,
+    path: str | Path,
+    *,
+    stream: Literal["step", "sequence"] | None = None,
+    input_names: Sequence[str] | None = None,
+    output_names: Sequence[str] | None = None,
+    state: Sequence[tuple[str, str]] | None = None,
+    time_axis: int | None = None,
+    dynamic_batch: bool = False,
+    opset: int | None = None,
+    exporter: Literal["dynamo", "legacy"] = "dynamo",
+    tolerance: float = 1e-5,
+    sample_rate: float | None = None,
+    labels: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
+    normalisation: Mapping[str, Any] | None = None,
+    metadata: Mapping[str, Any] | None = None,
+) -> ExportResult:
+    """Export a module as an ONNX graph that streams, and verify it.
+
+    A **step** graph has fixed shapes, takes one frame and the states, and gives the result and the new
+    states: `forward(x, h) -> (y, h)`. Prefer it for streaming: nothing in it depends on a length, so none of
+    the exporters' faults with dynamic axes can touch it, the compiler has nothing to guess, and its state is
+    the caller's. A **sequence** graph has a dynamic time axis. Use it where the module only runs whole
+    sequences, or is to run them offline as well; streamgru's compiler binds its time to one step and keeps
+    each GRU's state itself.
+
+    With `stream=None`: a step graph if a state goes in and comes out and the example is one frame (no time
+    axis, or one of length 1); a sequence graph if there is a time axis otherwise; a step graph for a module
+    without memory.
+
+    Parameters
+    ----------
+    module : torch.nn.Module
+        Left as it is: a copy is exported, in eval mode, in float32, with weight_norm, spectral_norm and other
+        parametrizations folded into plain weights.
+    example : Tensor, tuple, list or dict
+        What `forward` is called with: one tensor, its arguments in order, or by name. Arguments may nest, as
+        an LSTM's `(x, (h, c))`. None and numbers stay constant.
+    path : str or Path
+        The file to write. It appears only if the graph is right. Weights beyond 2 GB go to `<path>.data`.
+    stream : "step", "sequence" or None
+    input_names, output_names : sequence of str, optional
+        One for each tensor, in order. By default inputs are called like `forward`'s arguments; outputs by
+        their key in a returned dict or named tuple, else `y`, `y1` ...; states `<name>_in` and `<name>_out`.
+    state : sequence of (input, output), optional
+        The states. By default every input whose name reads as one (h, h0, hx, state, hidden, cache ...), with
+        the output of its name, else the last free output of its shape. An output not known by the name given
+        here is found by shape, and then called so.
+    time_axis : int, optional
+        Of the first input that is no state. By default it is found by running the module.
+    dynamic_batch : bool
+        Whether the batch axis stays dynamic as well.
+    opset : int, optional
+        By default the exporter's.
+    exporter : "dynamo" or "legacy"
+        torch's default exporter, or the one by tracing.
+    tolerance : float
+        The largest difference to the module allowed: absolute for outputs within ±1, else relative to the
+        largest.
+    sample_rate : float, optional
+        Of the signal that the frames are cut from, in hertz.
+    labels : sequence of str, or mapping of output name to such a sequence, optional
+        What the elements of an output mean.
+    normalisation : mapping, optional
+        What a caller has to do to a frame first: finite numbers or arrays of them by name, such as `mean` and
+        `deviation`. The graph does not apply it.
+    metadata : mapping, optional
+        What else is to be kept, each value as JSON. All four are in the file under `streamgru.meta.<key>`, go on into
+        the image, and come back in `streamgru.load(path).metadata`: these under `"meta"`, the three above by name.
+
+    Returns
+    -------
+    ExportResult
+
+    Raises
+    ------
+    ExportError
+        The module cannot be exported faithfully: state kept in buffers, lengths fixed by Python loops, an
+        exporter that fails or that is known to be wrong, a graph that differs from the module. Nothing is
+        left at `path`.
+
+    Notes
+    -----
+    The file's `metadata_props` also hold its kind, time axes and states: `properties.py` lists them. The compiler
+    takes them at their word.
+    """
+    path = _checked_path(path)
+    _check_choices(stream, exporter, tolerance)
+    named = {"sample_rate": sample_rate, "labels": labels, "normalisation": normalisation}
+    properties = _user_properties({**(metadata or {}), **{k: v for k, v in named.items() if v is not None}})
+    if exporter == "dynamo":
+        check_onnxscript()
+    notices: list[str] = []
+    reference, arguments, examples = prepare(module, example, notices)
+    returned = run_twice(reference, examples, notices)
+    results = [y for y in pytree.tree_leaves(returned) if y is not None]
+    states = find_states(
+        arguments,
+        examples,
+        output_keys(reference.module, returned),
+        results,
+        input_names=input_names,
+        output_names=output_names,
+        state=state,
+    )
+    notices += states.notices
+    times = find_time_axes(reference, examples, [i for i, _ in states.pairs], time_axis)
+    kind = _choose_kind(stream, reference, examples, states, times)
+    _check_backward(kind, examples, times, notices)
+    interface = _interface(reference, examples, states, times, kind, dynamic_batch)
+    shapes = _measure_shapes(reference, interface)
+    result = ExportResult(path, kind, interface.inputs, interface.outputs, _pair_names(interface))
+    result = replace(result, time_axis=_time_axis(interface, shapes))
+    properties |= of_stream(result.kind, result.time_axis, result.state)
+    with tempfile.TemporaryDirectory(prefix=".streamgru-", dir=path.parent) as folder:
+        draft = Path(folder) / path.name
+        model = _export_graph(reference, interface, draft, exporter, opset)
+        _declare(model, interface, shapes)
+        model.metadata_props.update(properties)
+        _save(model, draft)
+        verdict = verify(draft, reference, interface, tolerance)
+        _move(draft, path)
+    notices += verdict.notices
+    for notice in notices:
+        warnings.warn(notice, UserWarning, stacklevel=2)
+    return replace(result, max_abs_error=verdict.max_abs_error, warnings=tuple(notices))
+
+
+def _checked_path(path: str | Path) -> Path:
+    path = Path(path)
+    if path.is_dir() or not path.name:
+        raise ExportError(f"{path} is a folder; give the name of the ONNX file to write")
+    if not path.parent.is_dir():
+        raise ExportError(f"cannot write {path}: the folder {path.parent} does not exist")
+    return path
+
+
+def _check_choices(stream: str | None, exporter: str, tolerance: float) -> None:
+    if stream not in (None, "step", "sequence"):
+        raise ExportError(f'stream={stream!r}; expected "step", "sequence" or None')
+    if exporter not in ("dynamo", "legacy"):
+        raise ExportError(f'exporter={exporter!r}; expected "dynamo" or "legacy"')
+    if not tolerance > 0:
+        raise ExportError(f"tolerance={tolerance}; expected a positive number")
+
+
+def _user_properties(metadata: Mapping[str, Any]) -> dict[str, str]:
+    try:
+        return of_person(metadata)
+    except ValueError as error:
+        raise ExportError(str(error)) from error
+
+
+def _choose_kind(
+    stream: Literal["step", "sequence"] | None,
+    module: FlatModule,
+    examples: Sequence[Tensor],
+    states: States,
+    times: TimeAxes,
+) -> Literal["step", "sequence"]:
+    length = next((examples[i].shape[axis] for i, axis in times.axes.items()), None)
+    one_frame = bool(states.pairs) and length in (None, 1)
+    kind = stream or ("sequence" if times.axes and not one_frame else "step")
+    if kind == "sequence" and not times.axes:
+        shapes = ", ".join(f"{n} {tuple(x.shape)}" for n, x in zip(states.inputs, examples, strict=True))
+        raise ExportError(
+            f'stream="sequence": no axis of the inputs ({shapes}) can be longer such that a recurrent '
+            "layer runs more "
+            "steps. Give a whole sequence as the example, (B, T, I) or (T, B, I), pass time_axis=, or "
+            "export a step"
+        )
+    if kind == "step" and not states.pairs and any(isinstance(m, RECURRENT) for m in module.modules()):
+        raise ExportError(
+            "a step graph of this module would forget everything between two calls: it has recurrent "
+            "layers, but no "
+            "state goes in and comes out. Give the state in the example, as forward(x, h) -> (y, h), or "
+            "name it with "
+            'state=[(input, output)]; or export with stream="sequence", where streamgru keeps the GRU\'s '
+            "state itself"
+        )
+    return kind
+
+
+def _check_backward(kind: str, examples: Sequence[Tensor], times: TimeAxes, notices: list[str]) -> None:
+    """A layer that runs backward over time needs the future. One over another axis, in a frame, does not."""
+    if not times.backward:
+        return
+    layers = ", ".join(name.removeprefix("module.").removeprefix("module") or "the module" for name in times.backward)
+    if kind == "sequence":
+        notices.append(f"bidirectional over time ({layers}): the graph runs whole sequences and cannot stream")
+    elif all(examples[i].shape[axis] == 1 for i, axis in times.axes.items()):
+        raise ExportError(
+            f"bidirectional over time ({layers}): a step cannot know the frames to come. Make the layer "
+            'unidirectional, or export with stream="sequence" to run whole sequences'
+        )
+
+
+def _interface(
+    module: FlatModule,
+    examples: Sequence[Tensor],
+    states: States,
+    times: TimeAxes,
+    kind: str,
+    dynamic_batch: bool,
+) -> Interface:
+    batch = {}
+    if dynamic_batch:
+        batch = find_batch_axes(module, examples, [i for i, _ in states.pairs], times.axes)
+    time = times.axes if kind == "sequence" else {}
+    return Interface(states.inputs, states.outputs, tuple(examples), states.pairs, time, batch)
+
+
+def _pair_names(interface: Interface) -> tuple[tuple[str, str], ...]:
+    return tuple((interface.inputs[i], interface.outputs[o]) for i, o in interface.states)
+
+
+Shape = tuple[int | str, ...]
+
+
+def _measure_shapes(module: FlatModule, interface: Interface) -> list[Shape]:
+    """The outputs' shapes, dynamic axes by name: measured, since exporters declare stale ones."""
+    time, batch = interface.size(interface.time_axes), interface.size(interface.batch_axes)
+
+    def measure(axes: Mapping[int, int]) -> list[torch.Size]:
+        with torch.no_grad():
+            return [y.shape for y in module(*grow(interface.examples, axes))]
+
+    base = measure({})
+    longer = measure(interface.time_axes)
+    wider = measure(interface.batch_axes)
+    return [
+        tuple(_dimension(*sizes, name, axis, time, batch) for axis, sizes in enumerate(zip(b, t, w, strict=True)))
+        for name, b, t, w in zip(interface.outputs, base, longer, wider, strict=True)
+    ]
+
+
+def _dimension(base: int, longer: int, wider: int, name: str, axis: int, time: int, batch: int) -> int | str:
+    if base == longer == wider:
+        return base
+    if base == wider:
+        return "time" if base == time else f"{name}_time"
+    if base == longer:
+        return "batch" if base == batch else f"{name}_batch"
+    return f"{name}_{axis}"
+
+
+def _time_axis(interface: Interface, shapes: Sequence[Shape]) -> dict[str, int]:
+    axes = {interface.inputs[i]: axis for i, axis in interface.time_axes.items()}
+    for name, shape in zip(interface.outputs, shapes, strict=True):
+        for axis, size in enumerate(shape):
+            if size in ("time", f"{name}_time"):
+                axes.setdefault(name, axis)
+    return axes
+
+
+def _export_graph(
+    reference: FlatModule, interface: Interface, draft: Path, exporter: str, opset: int | None
+) -> ir.Model:
+    dynamic: list[dict[int, str]] = [{} for _ in interface.inputs]
+    for name, axes in (("time", interface.time_axes), ("batch", interface.batch_axes)):
+        for i, axis in axes.items():
+            dynamic[i][axis] = name
+    return run_exporter(
+        fold_parametrizations(reference),
+        interface.examples,
+        draft.with_name(f"raw-{draft.name}"),
+        exporter=exporter,
+        inputs=interface.inputs,
+        outputs=interface.outputs,
+        dynamic=dynamic,
+        opset=opset,
+    )
+
+
+def _declare(model: ir.Model, interface: Interface, shapes: Sequence[Shape]) -> None:
+    """Declare the measured shapes, name the weights as the module does, drop the source's stack traces."""
+    for value, shape in zip(model.graph.outputs, shapes, strict=True):
+        value.shape = ir.Shape(shape)
+    for weight in list(model.graph.initializers.values()):
+        weight.name = (weight.name or "").removeprefix("module.")
+    for node in model.graph.all_nodes():
+        node.metadata_props.pop("pkg.torch.onnx.stack_trace", None)
+        if interface.time_axes:  # the exporters infer inner shapes for the example's length
+            for value in node.outputs:
+                if not value.is_graph_output():
+                    value.shape = value.type = None
+
+
+def _save(model: ir.Model, path: Path) -> None:
+    """One file; the weights beside it where they are too large for that."""
+    size = sum(w.const_value.nbytes for w in model.graph.initializers.values() if w.const_value is not None)
+    ir.save(model, path, external_data=f"{path.name}.data" if size > SINGLE_FILE_BYTES else None)
+
+
+def _move(draft: Path, path: Path) -> None:
+    """Into place, the weights first: a reader never sees a model without them."""
+    weights = draft.with_name(f"{draft.name}.data")
+    if weights.exists():
+        weights.replace(path.with_name(weights.name))
+    draft.replace(path)

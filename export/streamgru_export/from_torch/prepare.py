@@ -1,0 +1,146 @@
+"""A module made ready for export: copied, in eval mode, in float32, without parametrizations, and known to be
+stateless.
+
+It does not export. The caller's module is never changed, not even for a moment.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Sequence
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
+from torch.utils import _pytree as pytree
+
+from streamgru.errors import ExportError
+
+from .signature import FlatModule, flatten, path_key
+
+# nn.Module's own books, and the second list of their weights that recurrent layers keep.
+_NO_MEMORY = frozenset({"_parameters", "_buffers", "_modules", "_flat_weights"})
+
+Module = TypeVar("Module", bound=nn.Module)
+
+
+def prepare(module: nn.Module, example: Any, notices: list[str]) -> tuple[FlatModule, list[str], list[Tensor]]:
+    """A copy of the module, ready to be the reference: on the CPU, in eval mode, in float32."""
+    module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
+    if isinstance(module, torch.jit.ScriptModule):
+        raise ExportError("this is a scripted or traced module; give the nn.Module it was made from")
+    if not isinstance(module, nn.Module):
+        raise ExportError(f"expected a torch.nn.Module, not a {type(module).__name__}")
+    _refuse_quantised(module)
+    flat, names, tensors = flatten(copy_module(module).cpu().eval(), example)
+    tensors = [x.detach().cpu() for x in tensors]
+    odd = {t.dtype for t in (*flat.parameters(), *flat.buffers(), *tensors) if t.is_floating_point()} - {torch.float32}
+    if odd:
+        listed = ", ".join(sorted(str(d).removeprefix("torch.") for d in odd))
+        notices.append(f"the module or its example is in {listed}: exported, and verified, in float32")
+        flat.float()
+        tensors = [x.float() if x.is_floating_point() else x for x in tensors]
+    return flat, names, tensors
+
+
+def _refuse_quantised(module: nn.Module) -> None:
+    """torch keeps a quantised layer's weights in an object that neither exporter can write."""
+    for name, part in module.named_modules():
+        kind = f"{type(part).__module__}.{type(part).__name__}"
+        if kind.startswith(("torch.ao.nn.quantized", "torch.nn.quantized")):
+            raise ExportError(
+                f"{name or 'the module'} is quantised ({kind}), which has no ONNX form: "
+                "export the float module that it was made from"
+            )
+
+
+def copy_module(module: Module) -> Module:
+    """A deep copy. Computed weights, as parametrized layers keep them, are detached to allow it."""
+    memo: dict[int, Any] = {}
+    for part in module.modules():
+        for leaf in pytree.tree_leaves(vars(part)):
+            if isinstance(leaf, Tensor) and leaf.grad_fn is not None:
+                memo[id(leaf)] = leaf.detach().clone()
+    try:
+        copied: Module = copy.deepcopy(module, memo)
+    except Exception as exc:
+        raise ExportError(f"cannot copy this {type(module).__name__} to export it: {exc}") from exc
+    return copied
+
+
+def run_twice(module: FlatModule, examples: Sequence[Tensor], notices: list[str]) -> Any:
+    """What the module returns for the example. Refuses a module that answers differently the second time.
+
+    ONNX has no memory between runs: the exporters freeze a buffer that forward() changes, without an error.
+    """
+    with torch.no_grad():
+        try:
+            returned = module.call(examples)
+        except Exception as exc:
+            raise ExportError(f"the module fails on the example: {type(exc).__name__}: {exc}") from exc
+        first = [y.clone() for y in pytree.tree_leaves(returned) if isinstance(y, Tensor)]
+        before = _memory(module)
+        again = [y.clone() for y in pytree.tree_leaves(module.call(examples)) if isinstance(y, Tensor)]
+    changed = [name for name, x in _memory(module).items() if name in before and not _same(x, before[name])]
+    differs = any(not _same(a, b) for a, b in zip(first, again, strict=True))
+    if changed and (differs or any(before[name].is_floating_point() for name in changed)):
+        raise ExportError(
+            f"forward() changes {', '.join(changed)}: a state kept inside the module is lost in ONNX, "
+            "every run would "
+            "start from the same values. Make it an argument and a result: forward(x, h) -> (y, h)"
+        )
+    if differs:
+        raise ExportError(
+            "two runs on the same input give different results, in eval mode: forward() draws random "
+            "numbers, for "
+            "example by functional.dropout without training=self.training. Make it deterministic"
+        )
+    if changed:
+        notices.append(f"forward() changes {', '.join(changed)}; the graph does not")
+    return returned
+
+
+def _memory(module: nn.Module) -> dict[str, Tensor]:
+    """A copy of every tensor the module holds beside its parameters, by dotted name."""
+    held = {name: buffer.clone() for name, buffer in module.named_buffers()}
+    for prefix, part in module.named_modules():
+        own = {key: value for key, value in vars(part).items() if key not in _NO_MEMORY}
+        for path, leaf in pytree.tree_flatten_with_path(own)[0]:
+            if isinstance(leaf, Tensor):
+                held[f"{prefix}.{path_key(path[0])}{pytree.keystr(path[1:])}"] = leaf.clone()
+    return {name.removeprefix("module."): x for name, x in held.items()}
+
+
+def _same(a: Tensor, b: Tensor) -> bool:
+    """Equal in shape, dtype and every value; NaN equals NaN."""
+    return a.shape == b.shape and a.dtype == b.dtype and bool(((a == b) | ((a != a) & (b != b))).all())
+
+
+def fold_parametrizations(module: FlatModule) -> FlatModule:
+    """A copy with plain weights where weight_norm, spectral_norm or a parametrization computed them.
+
+    Exported as they are, they leave a chain of nodes before every weight, or the exporter fails.
+    """
+    plain = copy_module(module.module)
+    for part in list(plain.modules()):
+        if parametrize.is_parametrized(part):
+            _remove_parametrizations(part)
+        for hook in list(part._forward_pre_hooks.values()):
+            if isinstance(hook, WeightNorm):
+                remove_weight_norm(part, hook.name)
+            elif isinstance(hook, SpectralNorm):
+                remove_spectral_norm(part, hook.name)
+    return module.around(plain)
+
+
+def _remove_parametrizations(part: nn.Module) -> None:
+    """torch deletes properties from the layer's class, which copy and original share: give it its own."""
+    cls = type(part)
+    own = {name: value for name, value in vars(cls).items() if name not in ("__dict__", "__weakref__")}
+    part.__class__ = type(cls.__name__, cls.__bases__, own)
+    assert isinstance(part.parametrizations, nn.ModuleDict)
+    for name in list(part.parametrizations):
+        parametrize.remove_parametrizations(part, name)

@@ -1,0 +1,230 @@
+"""Compares an exported graph, run by onnxruntime, with the PyTorch module it came from.
+
+It does not compare with streamgru's own kernels: `streamgru.parity` does. Every case draws fresh inputs, runs
+several calls, and feeds each side its own states back; where axes are dynamic, other lengths and batches are
+cases too.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from streamgru.errors import ExportError
+
+from .signature import FlatModule, Interface
+
+SEED = 0
+STEPS = 8  # calls of a step graph
+CHUNKS = 2  # calls of a sequence graph
+_TIME_ADVICE = (
+    "by a Python loop over time, or by the exporter. Run nn.GRU over the time axis, try the other "
+    "exporter=, or "
+    'export one step, forward(x, h) -> (y, h), with stream="step"'
+)
+
+
+@dataclass(frozen=True)
+class Case:
+    """One shape to try, and how often to feed the states back."""
+
+    time: int
+    batch: int
+    calls: int
+
+    def __str__(self) -> str:
+        return f"T={self.time}, B={self.batch}"
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The largest absolute difference found, and what was left unchecked."""
+
+    max_abs_error: float
+    notices: tuple[str, ...]
+
+
+class _Mismatch(Exception):  # noqa: N818  a finding on its way to an ExportError
+    """What differs; `error` is None where there is no number to give."""
+
+    def __init__(self, what: str, error: float | None = None) -> None:
+        super().__init__(what)
+        self.error = error
+
+
+def verify(path: Path, module: FlatModule, interface: Interface, tolerance: float) -> Verdict:
+    """Run graph and module side by side.
+
+    An output passes if its largest absolute difference is at most `tolerance × max(1, max|output|)`.
+
+    Raises
+    ------
+    ExportError
+        The graph does not run, gives another shape, or differs by more; with the output, the place and a
+        likely cause.
+    """
+    session = _open(path)
+    found = [node.name for node in session.get_inputs()]
+    if found != list(interface.inputs):
+        raise ExportError(
+            f"the exporter kept the inputs {found} of {list(interface.inputs)}: forward() does not use the "
+            "others. "
+            "Remove these arguments"
+        )
+    worst, notices, passed = 0.0, [], []
+    rng = np.random.default_rng(SEED)
+    for case in _cases(interface):
+        try:
+            worst = max(worst, _run_case(session, module, interface, case, tolerance, rng))
+            passed.append(case)
+        except _Refused as refusal:
+            notices.append(f"not verified at {case}: the module itself refuses it ({refusal})")
+        except _Mismatch as mismatch:
+            cause = _likely_cause(path, module, mismatch, passed, interface)
+            raise ExportError(f"{mismatch} ({case}, seed {SEED}). {cause}") from mismatch
+    if interface.time_axes and len({case.time for case in passed}) < 2:
+        raise ExportError(f"the module runs at one time length only ({passed[0]}): export it as a step graph")
+    return Verdict(worst, tuple(notices))
+
+
+class _Refused(Exception):  # noqa: N818
+    """The module does not accept this shape."""
+
+
+def _open(path: Path) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4  # failures arrive as exceptions
+    # The graph as it was written, without onnxruntime's own rewriting and its noise.
+    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        onnx.checker.check_model(str(path))
+        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as exc:
+        raise ExportError(f"the exporter wrote a graph that onnxruntime does not accept: {exc}") from exc
+
+
+def _cases(interface: Interface) -> Iterator[Case]:
+    """The example's shape first; then one step, twice the length (a stale one divides it), an odd one."""
+    time, batch = interface.size(interface.time_axes), interface.size(interface.batch_axes)
+    times = [time, 1, 2 * time, 2 * time + 1] if interface.time_axes else [time]
+    batches = [batch, 1, batch + 2] if interface.batch_axes else [batch]
+    calls = CHUNKS if interface.time_axes else STEPS
+    for t, b in dict.fromkeys(itertools.product(times, batches)):
+        yield Case(t, b, calls)
+
+
+def _run_case(
+    session: Any,
+    module: FlatModule,
+    interface: Interface,
+    case: Case,
+    tolerance: float,
+    rng: np.random.Generator,
+) -> float:
+    shapes = interface.shapes(case.time, case.batch)
+    ours: dict[int, NDArray[Any]] = {}  # states by input position, as the graph gave them
+    theirs: dict[int, NDArray[Any]] = {}
+    worst = 0.0
+    for call in range(case.calls):
+        fresh = [_draw(x, shape, rng) for x, shape in zip(interface.examples, shapes, strict=True)]
+        expected = _run_module(module, [theirs.get(i, x) for i, x in enumerate(fresh)])
+        given = {name: ours.get(i, x) for i, (name, x) in enumerate(zip(interface.inputs, fresh, strict=True))}
+        actual = _run_graph(session, interface.outputs, given)
+        for name, got, want in zip(interface.outputs, actual, expected, strict=True):
+            worst = max(worst, _compare(name, got, want, call, tolerance))
+        ours = {i: actual[o] for i, o in interface.states}
+        theirs = {i: expected[o] for i, o in interface.states}
+    return worst
+
+
+def _draw(example: Tensor, shape: Sequence[int], rng: np.random.Generator) -> NDArray[Any]:
+    """Random values of the example's kind: its mean, spread and range; for integers and booleans, its values.
+
+    An example that is all one value (zeros, ones) says nothing of the kind: standard normal values then.
+    """
+    values: NDArray[Any] = example.detach().numpy().ravel()
+    if not example.is_floating_point():
+        return np.asarray(rng.choice(values, size=shape)) if values.size else np.empty(shape, values.dtype)
+    noise = rng.standard_normal(shape).astype(values.dtype)
+    if not values.size or np.ptp(values) == 0:
+        return noise
+    near: NDArray[Any] = np.clip(noise * values.std() + values.mean(), values.min(), values.max())
+    return near
+
+
+def _run_module(module: FlatModule, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+    try:
+        with torch.no_grad():
+            return [y.numpy().copy() for y in module(*(torch.from_numpy(np.array(x)) for x in inputs))]
+    except Exception as exc:
+        raise _Refused(_first_line(exc)) from exc
+
+
+def _run_graph(session: Any, outputs: Sequence[str], inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+    try:
+        return list(session.run(list(outputs), inputs))
+    except Exception as exc:
+        raise _Mismatch(f"onnxruntime fails on the exported graph: {_first_line(exc)}") from exc
+
+
+def _first_line(exc: BaseException) -> str:
+    return (str(exc).strip().splitlines() or [type(exc).__name__])[0]
+
+
+def _compare(name: str, got: NDArray[Any], want: NDArray[Any], call: int, tolerance: float) -> float:
+    """The largest absolute difference; raises _Mismatch above the tolerance."""
+    if got.shape != want.shape:
+        raise _Mismatch(f"output '{name}' has the shape {got.shape}, the module's is {want.shape}, in call {call}")
+    if not want.size:
+        return 0.0
+    with np.errstate(invalid="ignore"):
+        difference = np.abs(got.astype(np.float64) - want.astype(np.float64))
+    difference[(got == want) | (np.isnan(got) & np.isnan(want))] = 0.0
+    error = float(np.max(difference))  # NaN if any is: then neither comparison below holds
+    scale = max(1.0, float(np.max(np.abs(want[np.isfinite(want)]), initial=0.0)))
+    if not error <= tolerance * scale:
+        at = tuple(int(k) for k in np.unravel_index(np.nanargmax(np.nan_to_num(difference, nan=np.inf)), got.shape))
+        raise _Mismatch(
+            f"output '{name}' differs from the module by {error:.3g} at index {at}, where the module gives "
+            f"{want[at]:.6g}, in call {call}; the tolerance is {tolerance * scale:.3g}",
+            error,
+        )
+    return error
+
+
+def _likely_cause(
+    path: Path, module: FlatModule, mismatch: _Mismatch, passed: Sequence[Case], interface: Interface
+) -> str:
+    if _lost_linear_before_reset(path, module):
+        return (
+            "Likely cause: the graph's GRU has linear_before_reset=0 where PyTorch computes "
+            "linear_before_reset=1, "
+            "as onnxscript before 0.7.1 writes it. Upgrade onnxscript"
+        )
+    if passed and interface.time_axes:
+        return f"It is right at {passed[0]}. Likely cause: its length is fixed in the graph; {_TIME_ADVICE}"
+    if passed:
+        return f"It is right at {passed[0]}. Likely cause: the example's batch size is fixed in forward()"
+    if mismatch.error is not None and mismatch.error < 1e-3:
+        return "The difference is small: if it is rounding in a deep or badly scaled model, raise tolerance="
+    return 'Likely cause: the exporter mistranslates an operator; try exporter="legacy" (or "dynamo")'
+
+
+def _lost_linear_before_reset(path: Path, module: FlatModule) -> bool:
+    if not any(isinstance(m, nn.GRU) for m in module.modules()):
+        return False
+    model = onnx.load(str(path), load_external_data=False)
+    attributes = [{a.name: a.i for a in node.attribute} for node in model.graph.node if node.op_type == "GRU"]
+    return any(a.get("linear_before_reset", 0) == 0 for a in attributes)

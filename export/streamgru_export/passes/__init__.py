@@ -1,1 +1,0 @@
-"""The passes from an ONNX graph to a step program, one file each."""

@@ -1,0 +1,194 @@
+"""Reading ONNX: what is understood, and how all else is refused."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, external_data_helper, helper, numpy_helper
+
+from export.graphs import gru_weights, model, rng
+from streamgru.errors import ModelError
+from streamgru_export.compiler.graph.onnx_reader import MAX_OPSET, MIN_OPSET, read
+
+
+def relu(**changes):
+    return model([helper.make_node("Relu", ["x"], ["y"], name="r")], {"x": [1, 4]}, ["y"], **changes)
+
+
+def external(tmp_path, **entries):
+    """A model whose only weight lies in weights.bin, with the entries of its external data changed."""
+    value = np.arange(8, dtype=np.float32)
+    source = model([helper.make_node("Add", ["x", "w"], ["y"])], {"x": [8]}, ["y"], {"w": value})
+    tensor = source.graph.initializer[0]
+    tensor.ClearField("raw_data")
+    (tmp_path / "weights.bin").write_bytes(b"\xff" * 16 + value.tobytes())
+    entries = {"location": "weights.bin", "offset": 16, "length": 32, **entries}
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, v in entries.items():
+        if v is not None:
+            entry = tensor.external_data.add()
+            entry.key, entry.value = key, str(v)
+    path = tmp_path / "m.onnx"
+    path.write_bytes(source.SerializeToString())
+    return path
+
+
+def test_reads_nodes_ports_and_constants():
+    constant = helper.make_node("Constant", [], ["c"], value_floats=[1.0, 2.0])
+    add = helper.make_node("Add", ["x", "c"], ["y"], name="add")
+    graph = read(model([constant, add], {"x": ["B", None]}, ["y"]))
+    assert [n.op_type for n in graph.nodes] == ["Add"]
+    assert graph.inputs[0].shape == ("B", "x.1")
+    np.testing.assert_array_equal(graph.constants["c"], np.float32([1, 2]))
+
+
+def test_an_initializer_that_is_also_an_input_is_a_constant():
+    source = model([helper.make_node("Add", ["x", "w"], ["y"])], {"x": [2], "w": [2]}, ["y"], {"w": np.float32([1, 2])})
+    assert [p.name for p in read(source).inputs] == ["x"]
+
+
+@pytest.mark.parametrize("opset", [MIN_OPSET, MAX_OPSET])
+def test_reads_its_range_of_operator_sets(opset):
+    assert read(relu(opset=opset)).opset == opset
+
+
+@pytest.mark.parametrize("opset", [MIN_OPSET - 1, MAX_OPSET + 1])
+def test_refuses_other_operator_sets_by_number(opset):
+    with pytest.raises(ModelError, match=f"operator set {opset}"):
+        read(relu(opset=opset))
+
+
+@pytest.mark.parametrize("data", [b"", b"not onnx at all", b"\x00" * 100, b"\x08\x07"])
+def test_refuses_what_is_no_onnx(data):
+    with pytest.raises(ModelError, match="not an ONNX model"):
+        read(data)
+
+
+def test_refuses_every_truncation():
+    data = relu().SerializeToString()
+    for n in range(len(data)):
+        try:
+            read(data[:n])
+        except ModelError:
+            continue
+        # A prefix may be a smaller model that is whole; it must then at least have a graph.
+        assert onnx.load_model_from_string(data[:n]).graph.output
+
+
+def test_refuses_a_missing_file(tmp_path):
+    with pytest.raises(ModelError, match="no such file"):
+        read(tmp_path / "none.onnx")
+
+
+def test_refuses_an_unknown_attribute_naming_the_node():
+    node = helper.make_node("Relu", ["x"], ["y"], name="odd", slope=2.0)
+    with pytest.raises(ModelError, match=r"'odd'.*'slope'"):
+        read(model([node], {"x": [1]}, ["y"]))
+
+
+def test_refuses_another_domain_naming_the_node():
+    node = helper.make_node("Relu", ["x"], ["y"], name="odd", domain="com.other")
+    with pytest.raises(ModelError, match=r"'odd'.*com\.other"):
+        read(model([node], {"x": [1]}, ["y"]))
+
+
+def test_refuses_another_dtype_naming_the_tensor():
+    with pytest.raises(ModelError, match=r"'x'.*uint8"):
+        read(relu(dtypes={"x": TensorProto.UINT8}))
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float64])
+def test_other_floats_become_float32_with_a_note(dtype):
+    source = model([helper.make_node("Add", ["x", "w"], ["y"])], {"x": [2]}, ["y"], {"w": dtype([1, 2])})
+    graph = read(source)
+    assert graph.constants["w"].dtype == np.float32
+    assert any("float32" in note for note in graph.notes)
+
+
+def test_refuses_a_huge_tensor_before_reading_it():
+    source = relu()
+    tensor = source.graph.initializer.add(name="huge", data_type=TensorProto.FLOAT)
+    tensor.dims.extend([1 << 40, 1 << 20])
+    with pytest.raises(ModelError, match=r"'huge'.*accepted"):
+        read(source)
+
+
+def test_refuses_data_that_does_not_fit_its_shape():
+    source = relu()
+    source.graph.initializer.append(numpy_helper.from_array(np.zeros(3, np.float32), "w"))
+    source.graph.initializer[0].dims[0] = 4
+    with pytest.raises(ModelError, match="'w'"):
+        read(source)
+
+
+def test_refuses_a_value_that_nothing_writes():
+    with pytest.raises(ModelError, match="'ghost'"):
+        read(model([helper.make_node("Relu", ["ghost"], ["y"])], {"x": [1]}, ["y"]))
+
+
+def test_refuses_a_value_written_twice():
+    nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Abs", ["x"], ["y"], name="second")]
+    with pytest.raises(ModelError, match="'second'"):
+        read(model(nodes, {"x": [1]}, ["y"]))
+
+
+def test_reads_external_data_beside_the_model(tmp_path):
+    np.testing.assert_array_equal(read(external(tmp_path)).constants["w"], np.arange(8, dtype=np.float32))
+
+
+@pytest.mark.parametrize(
+    "entries",
+    [
+        {"location": "/etc/hostname"},
+        {"location": "../weights.bin"},
+        {"location": "sub/../../weights.bin"},
+        {"location": "C:\\weights.bin"},
+        {"location": ""},
+        {"location": "absent.bin"},
+        {"offset": -1},
+        {"offset": 1 << 70},
+        {"offset": 40},
+        {"length": 1 << 62},
+        {"length": -4},
+        {"offset": "1e3"},
+    ],
+)
+def test_refuses_external_data_elsewhere_naming_the_tensor(tmp_path, entries):
+    with pytest.raises(ModelError, match="'w'"):
+        read(external(tmp_path, **entries))
+
+
+def test_refuses_a_link_that_leads_outside(tmp_path):
+    inside = tmp_path / "model"
+    inside.mkdir()
+    path = external(inside)
+    (tmp_path / "secret.bin").write_bytes(b"\0" * 64)
+    (inside / "weights.bin").unlink()
+    (inside / "weights.bin").symlink_to(tmp_path / "secret.bin")
+    with pytest.raises(ModelError, match=r"'w'.*outside"):
+        read(path)
+
+
+def test_refuses_external_data_of_a_model_in_memory(tmp_path):
+    with pytest.raises(ModelError, match=r"'w'.*path"):
+        read(external(tmp_path).read_bytes())
+
+
+def test_reads_what_onnx_itself_saves_externally(tmp_path):
+    weights = gru_weights(rng(), 8, 64)
+    node = helper.make_node("GRU", ["x", "W", "R", "B"], ["y"], hidden_size=64)
+    source = model([node], {"x": [1, 1, 8]}, ["y"], weights)
+    external_data_helper.convert_model_to_external_data(source, location="m.onnx.data", size_threshold=0)
+    onnx.save(source, tmp_path / "m.onnx")
+    np.testing.assert_array_equal(read(tmp_path / "m.onnx").constants["R"], weights["R"])
+
+
+def test_local_functions_are_inlined():
+    function = helper.make_function(
+        "local", "twice", ["a"], ["b"], [helper.make_node("Add", ["a", "a"], ["b"])], [helper.make_opsetid("", 17)]
+    )
+    source = model([helper.make_node("twice", ["x"], ["y"], domain="local")], {"x": [2]}, ["y"])
+    source.functions.append(function)
+    source.opset_import.append(helper.make_opsetid("local", 1))
+    assert [n.op_type for n in read(source).nodes] == ["Add"]

@@ -20,8 +20,9 @@ import streamgru
 from models import Array, Net
 from streamgru._kernel import ffi as core_ffi
 from streamgru._kernel import lib as core
-from streamgru.bench import Subject
+from streamgru.model import Weights
 from streamgru.profile import profile
+from streamgru_export.bench import Subject
 
 HERE = Path(__file__).parent
 BUILD = HERE.parent / "build" / "bench"
@@ -72,7 +73,7 @@ class Native(Subject):
 class Ours:
     """A net with weights of one format."""
 
-    def __init__(self, net: Net, weights: str) -> None:
+    def __init__(self, net: Net, weights: Weights) -> None:
         self.net = net
         self.weights = weights
         self.model = streamgru.load(net.path, weights=weights, batch=net.batch)

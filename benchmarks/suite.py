@@ -38,7 +38,7 @@ from models import FOLDER, Array, Net, gru_name, nets
 from ours import BUILD, Ours
 from peers import packages, sources
 from streamgru._threads import processors
-from streamgru.bench import Samples, Subject, cpu_name, measure
+from streamgru_export.bench import Samples, Subject, cpu_name, measure
 from tables import FORMATS
 
 BLOCK = 16
@@ -77,7 +77,7 @@ class Suite:
 
     def measure(self, net: Net) -> None:
         """All groups of a net."""
-        ours = {weights: Ours(net, weights) for weights in FORMATS}
+        ours: dict[str, Ours] = {weights: Ours(net, weights) for weights in FORMATS}
         for mode, subjects in self._groups(net, ours):
             start = time.monotonic()
             samples = measure(list(subjects), MOST_ROUNDS, self.seconds)

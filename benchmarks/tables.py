@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 import serving
+from streamgru.model import Weights
 
 Group = dict[str, Any]
 Row = dict[str, Any]
@@ -202,7 +203,7 @@ GOALS = [
     Goal(_sizes(512), "two threads", "C f32", "/", "C f32, 2 threads", ">=", 4),
     Goal(("GRU 256 x 256",), "block of 16", "C f32", "/", "C block f32", ">=", 1.3),
 ]
-FORMATS = ("f32", "f16", "i8")
+FORMATS: tuple[Weights, ...] = ("f32", "f16", "i8")
 LATENCY = ("C f32", "C i8", "step f32", "onnxruntime")  # the JSON has all
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from models import Array, Layer
-from streamgru.bench import onnxruntime_session
+from streamgru_export.bench import onnxruntime_session
 
 Call = Callable[[], Any]  # gives the outputs, the first of them first
 

@@ -11,7 +11,7 @@ import numpy as np
 from models import Array, Layer
 from ours import Native, build, ffi, loops
 from streamgru._status import aligned
-from streamgru.bench import Subject
+from streamgru_export.bench import Subject
 
 HERE = Path(__file__).parent
 ffi.cdef("""

@@ -13,37 +13,57 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from . import _workshop
 from ._isa import available_isas, isa, set_isa
 from .errors import (
+    CannotStreamError,
+    DataError,
     ExportError,
     ImageError,
     ModelError,
     NonFiniteError,
+    Obstacle,
+    OptionError,
     ParityError,
     ShapeError,
     SlotError,
     StateError,
     StreamgruError,
 )
-from .model import Model, TensorInfo, load
+from .model import Model, load
 from .pool import Pool
-from .session import InferenceSession
 from .stream import Stream
-from .whole import NodeArg, WholeModel
+from .tensors import TensorInfo
 
 if TYPE_CHECKING:
-    from ._parity import ParityReport, parity
+    from ._workshop import (
+        Compiled,
+        ExportResult,
+        InferenceSession,
+        NodeArg,
+        ParityReport,
+        WholeModel,
+        compile,
+        export,
+        parity,
+    )
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "CannotStreamError",
+    "Compiled",
+    "DataError",
     "ExportError",
+    "ExportResult",
     "ImageError",
     "InferenceSession",
     "Model",
     "ModelError",
     "NodeArg",
     "NonFiniteError",
+    "Obstacle",
+    "OptionError",
     "ParityError",
     "ParityReport",
     "Pool",
@@ -55,6 +75,7 @@ __all__ = [
     "TensorInfo",
     "WholeModel",
     "available_isas",
+    "compile",
     "export",
     "isa",
     "load",
@@ -63,19 +84,13 @@ __all__ = [
 ]
 
 
-def export(module: Any, example: Any, path: Any, **options: Any) -> Any:
-    """Export a PyTorch module to ONNX that streams: :func:`streamgru_export.export`, which needs torch."""
-    from streamgru_export import export as export_module
-
-    return export_module(module, example, path, **options)
-
-
 def __getattr__(name: str) -> Any:
-    """``parity`` and its report, loaded at first use."""
-    if name in ("parity", "ParityReport"):
-        from importlib import import_module
-
-        module = import_module("._parity", __name__)
-        globals().update(parity=module.parity, ParityReport=module.ParityReport)
+    """What lives in the workshop, loaded at first use, so that this package needs none of it."""
+    if name in _workshop.HOME:
+        globals()[name] = _workshop.public(name)
         return globals()[name]
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -28,18 +25,6 @@ def raise_for(status: int, where: str) -> None:
     if status != lib.SGRU_OK:
         text = ffi.string(lib.sgru_strerror(status)).decode()
         raise EXCEPTIONS.get(status, StreamgruError)(f"{where}: {text}")
-
-
-@contextmanager
-def needs_onnx(path: str | os.PathLike[str]) -> Iterator[None]:
-    """Around an import of the compiler: where ``onnx`` is missing, the error says what to do."""
-    try:
-        yield
-    except ModuleNotFoundError as error:
-        raise ModelError(
-            f"{path}: reading ONNX needs the package {error.name!r}: pip install 'streamgru[onnx]', "
-            "or compile the model elsewhere (`streamgru compile`) and load the .sgru here"
-        ) from error
 
 
 def aligned(size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:

@@ -8,7 +8,9 @@ from collections.abc import Callable
 from typing import Any
 
 from ._kernel import ffi, lib
+from ._options import whole_number
 from ._status import aligned
+from .errors import StreamgruError
 
 
 def processors() -> int:
@@ -28,11 +30,9 @@ class Threads:
     """
 
     def __init__(self, n: int) -> None:
-        """ValueError: fewer than one, or more than the process has processors; RuntimeError: the system gives none."""
+        """OptionError: fewer than one, or more than there are processors; StreamgruError: the system gives none."""
         most = min(processors(), lib.SGRU_MOST_THREADS)
-        if not 1 <= n <= most:
-            raise ValueError(f"threads is 1 to {most}, the processors that this process may use; not {n}")
-        self.n = n
+        self.n = n = whole_number("threads", n, 1, most, ", the processors that this process may use")
         self.workers: Any = ffi.NULL
         self._end: Callable[[], object] = int  # nothing
         if n == 1:
@@ -40,7 +40,7 @@ class Threads:
         memory = aligned(lib.sgru_threads_size(n))
         threads = lib.sgru_threads_start(ffi.from_buffer(memory), len(memory), n)
         if threads == ffi.NULL:
-            raise RuntimeError(f"the system refused to start {n - 1} more threads: use fewer, or threads=1")
+            raise StreamgruError(f"the system refused to start {n - 1} more threads: use fewer, or threads=1")
         self.workers = lib.sgru_threads_workers(threads)
         self._end = weakref.finalize(self, _stop, threads, memory)
 

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from .errors import ModelError, ShapeError
+from .errors import ModelError, OptionError, ShapeError
 from .model import Model
 
 F32 = npt.NDArray[np.float32]
@@ -111,7 +111,7 @@ class SequenceWriter:
             The power of the length that scores are divided by: 0 prefers short sequences, 1 long ones.
         """
         if width < 1:
-            raise ValueError(f"width must be 1 or more, not {width}")
+            raise OptionError(f"width must be 1 or more, not {width}")
         context, h = self._read(source)
         done: list[Hypothesis] = []
         alive = [(Hypothesis(), h)]
@@ -201,11 +201,11 @@ def draw(logits: npt.NDArray[Any], temperature: float, rng: np.random.Generator)
 
     Raises
     ------
-    ValueError
+    OptionError
         The temperature is not positive.
     """
     if not temperature > 0:
-        raise ValueError(f"temperature must be positive, not {temperature}")
+        raise OptionError(f"temperature must be positive, not {temperature}")
     p = np.exp(log_softmax(np.ravel(logits).astype(np.float64) / temperature))
     return int(rng.choice(len(p), p=p / p.sum()))
 

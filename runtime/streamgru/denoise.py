@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ModelError, ShapeError
+from .errors import DataError, ModelError, ShapeError
 from .model import Model
 
 F64 = NDArray[np.float64]
@@ -144,7 +144,7 @@ def read_wav(path: str | os.PathLike[str]) -> tuple[int, NDArray[np.float32]]:
 
     Raises
     ------
-    ValueError
+    DataError
         No such file of PCM.
     """
     try:
@@ -152,10 +152,10 @@ def read_wav(path: str | os.PathLike[str]) -> tuple[int, NDArray[np.float32]]:
             channels, width, rate = file.getnchannels(), file.getsampwidth(), file.getframerate()
             data = np.frombuffer(file.readframes(file.getnframes()), np.uint8)
     except (wave.Error, EOFError) as error:
-        raise ValueError(f"{path} is no WAV of PCM: {error}") from error
+        raise DataError(f"{path} is no WAV of PCM: {error}") from error
     data = data[: len(data) // (width * channels) * width * channels].reshape(-1, width)
     if width > 4:
-        raise ValueError(f"{path}: {8 * width} bits a sample; 8, 16, 24 or 32 were expected")
+        raise DataError(f"{path}: {8 * width} bits a sample; 8, 16, 24 or 32 were expected")
     if width == 1:
         samples = (data.astype(np.float32) - 128) / np.float32(128)
     else:

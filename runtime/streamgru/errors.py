@@ -3,6 +3,23 @@
 A caller who catches :class:`StreamgruError` catches them all.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """Why a model cannot stream: the node, what it does, and what can be done."""
+
+    node: str
+    reason: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{self.node}: {self.reason}"
+
 
 class StreamgruError(Exception):
     """Base of every error streamgru raises on purpose."""
@@ -16,8 +33,31 @@ class ImageError(ModelError):
     """A ``.sgru`` image is truncated, altered, of another version, or not an image."""
 
 
+class CannotStreamError(ModelError):
+    """A model looks into the future: it cannot run one frame at a time. It may still run whole.
+
+    Attributes
+    ----------
+    obstacles : tuple of Obstacle
+        What keeps it from streaming, one for each node that does by itself.
+    """
+
+    def __init__(self, obstacles: Sequence[Obstacle]) -> None:
+        self.obstacles = tuple(obstacles)
+        first = self.obstacles[0]
+        super().__init__(f"this model cannot stream: {first.node}: {first.reason}. {first.remedy}")
+
+
+class OptionError(StreamgruError, ValueError, TypeError):
+    """An option that there is not, or a value that it cannot have."""
+
+
 class ShapeError(StreamgruError, ValueError):
     """An array has the wrong shape, dtype or memory layout."""
+
+
+class DataError(StreamgruError, ValueError):
+    """A file of frames or of sound that cannot be read or written, or that does not fit the model."""
 
 
 class StateError(StreamgruError):

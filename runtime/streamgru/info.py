@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from ._isa import isa
-from ._status import needs_onnx
+from ._workshop import workshop
 from .errors import ModelError
-from .model import TensorInfo, load
+from .model import load
 from .profile import profile
+from .tensors import TensorInfo
 
 FRAMES = 16  # of a model that runs whole, for its figures
 ABOUT = ("sample_rate", "labels", "normalisation", "meta")
@@ -36,9 +37,7 @@ def describe(path: Path) -> dict[str, Any]:
     except ModelError:
         if path.suffix == ".sgru":
             raise
-        with needs_onnx(path):
-            from streamgru_export.compiler.compile import refusals as refusals_of
-        refusals = refusals_of(path)
+        refusals = workshop("compiler.compile", f"{path}: reading ONNX").refusals(path)
         try:
             model = load(path, mode="whole", length=FRAMES)
         except ModelError:

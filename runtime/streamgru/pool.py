@@ -8,17 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import count
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, overload
 
 import numpy as np
 import numpy.typing as npt
 
 from ._kernel import ffi, lib
+from ._options import one_of, whole_number
 from ._status import aligned, raise_for
 from ._threads import Threads
-from .errors import ModelError, NonFiniteError, ShapeError, SlotError, StateError
-from .model import Model
-from .stream import Array, Frames, as_list, check_array, one_or_all
+from .errors import ModelError, NonFiniteError, OptionError, ShapeError, SlotError, StateError
+from .image import Image
+from .tensors import Array, Frames, Outputs, as_list, check_array, one_or_all
 
 Slots: TypeAlias = "Sequence[int] | npt.NDArray[np.integer[Any]]"
 
@@ -41,22 +42,21 @@ class Pool:
 
     def __init__(
         self,
-        model: Model,
+        model: Image,
         capacity: int,
         *,
         lanes: int | None = None,
         nonfinite: str = "refuse",
         threads: int = 1,
     ) -> None:
-        if nonfinite not in ("refuse", "pass"):
-            raise ValueError(f"nonfinite is 'refuse' or 'pass', not {nonfinite!r}")
-        if not 1 <= capacity <= MOST_SLOTS:
-            raise ValueError(f"capacity is 1 to {MOST_SLOTS}, not {capacity}")
+        one_of("nonfinite", nonfinite, ("refuse", "pass"))
+        capacity = whole_number("capacity", capacity, 1, MOST_SLOTS)
         self._threads = Threads(threads)
-        lanes = min(capacity, _default_lanes(model) if lanes is None else lanes)
-        size = lib.sgru_pool_size(model._c, capacity, lanes, threads) if lanes > 0 else 0
+        wanted = _default_lanes(model) if lanes is None else whole_number("lanes", lanes, 1, MOST_SLOTS)
+        lanes = min(capacity, wanted)
+        size = lib.sgru_pool_size(model._c, capacity, lanes, threads)
         if size == 0:
-            raise ValueError(f"lanes must be at least 1 and fit in memory, not {lanes}")
+            raise OptionError(f"lanes={lanes}: a pool of so many side by side does not fit in memory")
         try:
             self._memory = aligned(size)
         except MemoryError as error:
@@ -120,7 +120,11 @@ class Pool:
 
     # ---- frames ----
 
-    def step(self, slots: Slots, x: Frames) -> Any:
+    @overload
+    def step(self, slots: Slots, x: Array) -> Array: ...
+    @overload
+    def step(self, slots: Slots, x: Frames) -> Outputs: ...
+    def step(self, slots: Slots, x: Frames) -> Outputs:
         """One frame for each of some slots: any of them, in any order, each once. The interpreter lock is released.
 
         Parameters
@@ -240,6 +244,6 @@ class Pool:
         raise_for(status, "this step")
 
 
-def _default_lanes(model: Model) -> int:
+def _default_lanes(model: Image) -> int:
     sizes = model.sizes
     return max(1, min(MOST_LANES, ENGINE_BYTES // max(1, sizes["arena"] + sizes["state"] + sizes["scratch"])))

@@ -8,33 +8,24 @@ that name what is wrong run only after something was.
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import cycle
-from typing import Any, Protocol, TypeAlias
+from typing import Any, overload
 
 import numpy as np
-import numpy.typing as npt
 
 from ._kernel import ffi, lib
+from ._options import one_of, whole_number
 from ._status import aligned, raise_for
 from ._threads import Threads
-from .errors import ModelError, NonFiniteError, ShapeError, StateError
-from .model import Model, TensorInfo
+from .errors import ModelError, NonFiniteError, OptionError, ShapeError, StateError
+from .image import Image
+from .tensors import Array, Frames, Outputs, TensorInfo, as_frame, as_frames, as_list, check_array, one_or_all
 
-Array: TypeAlias = npt.NDArray[Any]
-Frames: TypeAlias = "Array | Mapping[str, Array]"
-Results: TypeAlias = "Array | dict[str, Array]"
 MOST_FRAMES = 2**31  # in a block
 LOCKED_BYTES = 1 << 20  # a step over weights of this size takes some microseconds: it keeps the interpreter lock
 RESULTS = 4  # a step fills these in turn, or a new one where somebody still holds what it gave before
-
-
-class Named(Protocol):
-    """A tensor as far as its place among the others goes."""
-
-    @property
-    def name(self) -> str: ...
 
 
 @dataclass(slots=True)
@@ -57,12 +48,12 @@ class Stream:
         several). They belong to the stream, and :meth:`step` uses them too.
     """
 
-    def __init__(self, model: Model, *, block: int = 1, nonfinite: str = "refuse", threads: int = 1) -> None:
-        if nonfinite not in ("refuse", "pass"):
-            raise ValueError(f"nonfinite is 'refuse' or 'pass', not {nonfinite!r}")
-        size = lib.sgru_stream_size(model._c, block) if 1 <= block < MOST_FRAMES else 0
+    def __init__(self, model: Image, *, block: int = 1, nonfinite: str = "refuse", threads: int = 1) -> None:
+        one_of("nonfinite", nonfinite, ("refuse", "pass"))
+        block = whole_number("block", block, 1, MOST_FRAMES - 1)
+        size = lib.sgru_stream_size(model._c, block)
         if size == 0:
-            raise ValueError(f"block must be at least 1 and fit in memory, not {block}")
+            raise OptionError(f"block={block}: a stream in blocks of so many frames does not fit in memory")
         self.model = model
         self._options = {"block": block, "nonfinite": nonfinite, "threads": threads}
         self._threads = Threads(threads)
@@ -123,7 +114,11 @@ class Stream:
 
     # ---- frames ----
 
-    def step(self, x: Frames) -> Any:
+    @overload
+    def step(self, x: Array) -> Array: ...
+    @overload
+    def step(self, x: Frames) -> Outputs: ...
+    def step(self, x: Frames) -> Outputs:
         """One frame in, one frame out; the state moves on.
 
         Parameters
@@ -133,8 +128,8 @@ class Stream:
 
         Returns
         -------
-        y : array, or dict of name to array
-            New arrays of the outputs' frame shapes.
+        y : array, or dict of name to array for a model of several outputs
+            New arrays of the outputs' frame shapes. :meth:`Model.named` gives a dict whatever their number.
 
         Raises
         ------
@@ -165,14 +160,14 @@ class Stream:
             return y
         return self._step_any(x)
 
-    def _step_any(self, x: Frames) -> Any:
+    def _step_any(self, x: Frames) -> Outputs:
         """The general way: any number of inputs, squeezed shapes, arrays of subclasses."""
         if not self._filled(x):
             for buffer, frame in zip(self._inputs, self._checked_frames(x), strict=True):
                 buffer[...] = frame
         return self._results(x)
 
-    def _results(self, x: Frames) -> Any:
+    def _results(self, x: Frames) -> Outputs:
         """A step over what the input buffers hold; `x` is what they were filled from."""
         slot = self._next_slot()
         for y in slot.arrays:
@@ -209,7 +204,11 @@ class Stream:
         if status := self._step_inplace(self._c):
             self._refuse(self.x, status)
 
-    def run(self, x: Frames) -> Any:
+    @overload
+    def run(self, x: Array) -> Array: ...
+    @overload
+    def run(self, x: Frames) -> Outputs: ...
+    def run(self, x: Frames) -> Outputs:
         """Many frames in one C call, the GIL released: the same bits as so many steps.
 
         Parameters
@@ -376,57 +375,3 @@ class Stream:
 ndarray = np.ndarray
 EVERYTHING = slice(None)
 getrefcount: Callable[[object], int] = getattr(sys, "getrefcount", lambda _: 1)
-
-
-def check_array(tensor: TensorInfo, array: Array, shape: tuple[int, ...]) -> Array:
-    """The array, where its dtype, shape (up to axes of length 1) and layout are what the input takes."""
-    if not isinstance(array, np.ndarray):
-        raise ShapeError(
-            f"input {tensor.name!r}: expected a numpy array of {tensor.dtype}{list(shape)}, got {type(array).__name__}"
-        )
-    if array.dtype != tensor.dtype:
-        raise ShapeError(
-            f"input {tensor.name!r}: expected {tensor.dtype}, got {array.dtype}; "
-            f"convert it with x.astype(numpy.{tensor.dtype})"
-        )
-    if array.shape != shape and _squeezed(array.shape) != _squeezed(shape):
-        raise ShapeError(f"input {tensor.name!r}: expected shape {list(shape)}, got {list(array.shape)}")
-    if not array.flags.c_contiguous:
-        raise ShapeError(f"input {tensor.name!r}: the array is not C-contiguous; pass numpy.ascontiguousarray(x)")
-    return array
-
-
-def as_frame(tensor: TensorInfo, array: Array) -> Array:
-    """A checked array in the frame's own shape."""
-    return check_array(tensor, array, tensor.shape).reshape(tensor.shape)
-
-
-def as_frames(tensor: TensorInfo, array: Array) -> Array:
-    """A checked sequence as ``[T, *frame]``, a view."""
-    axis = tensor.time_axis or 0
-    frames = np.shape(array)[axis] if np.ndim(array) > axis else 0
-    shape = (*tensor.shape[:axis], frames, *tensor.shape[axis:])
-    return np.moveaxis(check_array(tensor, array, shape).reshape(shape), axis, 0)
-
-
-def as_list(inputs: Sequence[Named], x: Frames) -> list[Array]:
-    """The arrays in the order of the inputs."""
-    if not isinstance(x, Mapping):
-        if len(inputs) != 1:
-            raise ShapeError(f"this model has {len(inputs)} inputs: pass a dict with {', '.join(map(str, inputs))}")
-        return [x]
-    names = [tensor.name for tensor in inputs]
-    if set(x) != set(names):
-        raise ShapeError(f"the inputs are {names}, got {sorted(map(str, x))}")
-    return [x[name] for name in names]
-
-
-def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
-    return tuple(n for n in shape if n != 1)
-
-
-def one_or_all(tensors: Sequence[Named], arrays: tuple[Array, ...]) -> Any:
-    """The array of a single tensor, or all by name."""
-    if len(arrays) == 1:
-        return arrays[0]
-    return {tensor.name: array for tensor, array in zip(tensors, arrays, strict=True)}

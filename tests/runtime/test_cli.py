@@ -15,7 +15,7 @@ from runtime.models import gru_onnx
 from streamgru.cli import main
 from streamgru_export.zoo import GRUNet
 
-COMMANDS = ["demo", "export", "train", "compile", "info", "embed", "run", "denoise", "parity", "bench"]
+COMMANDS = ["demo", "export", "train", "compile", "embed", "parity", "bench", "run", "info", "denoise"]
 SIZES = {"input_size": 3, "hidden_size": 18, "output_size": 2, "num_layers": 2}
 FACTORY = ["streamgru_export.zoo:GRUNet", "--args", json.dumps(SIZES)]
 

@@ -59,7 +59,7 @@ def full_disk():
 def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path):
     path = tmp_path / "model.sgru"
     path.write_bytes(OLD)
-    code = "import sys; from streamgru_export.image import write; write(bytes(1 << 20), sys.argv[1])"
+    code = "import sys; from streamgru_export.compiler.program.image import write; write(bytes(1 << 20), sys.argv[1])"
     done = subprocess.run(
         [sys.executable, "-c", code, str(path)], preexec_fn=full_disk, capture_output=True, text=True, check=False
     )

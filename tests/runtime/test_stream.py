@@ -11,7 +11,7 @@ import streamgru
 from export.graphs import gru_weights
 from export.graphs import model as onnx_model
 from runtime.models import expected, gru_model, sequence
-from streamgru import NonFiniteError, ShapeError, StateError
+from streamgru import NonFiniteError, OptionError, ShapeError, StateError
 from streamgru_export.compiler.compile import compile as compile_onnx
 
 FLOAT = 2e-6  # float32 against float64, states within [-1, 1]
@@ -285,7 +285,7 @@ def test_a_bad_saved_state_is_refused(unchanged, damage):
 
 @pytest.mark.parametrize("options", [{"block": 0}, {"block": -3}, {"block": 2**62}, {"nonfinite": "ignore"}])
 def test_bad_stream_options_are_refused(model, options):
-    with pytest.raises(ValueError, match=r"must be at least 1|'refuse' or 'pass'"):
+    with pytest.raises(OptionError, match=r"block is 1 to |does not fit in memory|one of 'refuse', 'pass'"):
         model.stream(**options)
 
 

@@ -178,7 +178,7 @@ resource.setrlimit(resource.RLIMIT_AS, ((pages + 1024) * resource.getpagesize(),
 for make in (lambda: model.stream(threads=2), lambda: model.pool(4, threads=3)):
     try:
         make()
-    except RuntimeError as error:
+    except streamgru.StreamgruError as error:
         print(error)
 alone.step(x)
 """

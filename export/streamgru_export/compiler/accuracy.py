@@ -10,7 +10,7 @@ import numpy as np
 
 from streamgru.errors import ModelError
 from streamgru.model import Model
-from streamgru.parity_setup import given_frames, random_frames
+from streamgru_export.parity.setup import given_frames, random_frames
 
 from .program.program import Code, Program
 

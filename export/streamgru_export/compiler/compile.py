@@ -20,7 +20,6 @@ from .graph.graph import Graph
 from .graph.onnx_reader import read
 from .lower.batchnorm import fold_batch_norm
 from .lower.lower import lower
-from .lower.states import Slot
 from .program import image as images
 from .program.copies import merge_copies
 from .program.fuse import fuse
@@ -31,6 +30,7 @@ from .stream.causal import check_causal, obstacles
 from .stream.history import keep_history
 from .stream.places import Time
 from .stream.promote import Streamed, make_stream
+from .stream.slots import Slot
 from .stream.timeline import Timeline, find_time, refuse_bound_time, sequence_lengths, unbake
 
 if TYPE_CHECKING:

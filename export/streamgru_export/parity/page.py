@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from streamgru.parity_numbers import Difference, Latency
-from streamgru.parity_report import Check, ParityReport
-from streamgru.parity_text import ulps, where
-from streamgru.parity_traces import STEP
+from streamgru_export.differences import Difference, Latency
 from streamgru_export.parity.plots import error_plot, latency_plot, overlay_plot
+from streamgru_export.parity.report import Check, ParityReport
+from streamgru_export.parity.text import ulps, where
+from streamgru_export.parity.traces import STEP
 
 CSS = """
 :root { --ink: #172033; --soft: #5b6678; --line: #e3e7ee; --paper: #fff; --wash: #f5f7fa;

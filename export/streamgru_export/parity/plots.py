@@ -14,8 +14,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from streamgru.parity_report import ParityReport
-from streamgru.parity_traces import RUN, STEP
+from streamgru_export.parity.report import ParityReport
+from streamgru_export.parity.traces import RUN, STEP
 
 OURS = "#1d4ed8"
 COLOURS = {

@@ -1,4 +1,4 @@
-"""Forecast the weekly CO2 at Mauna Loa a week ahead (real data; `streamgru.demo` describes the series).
+"""Forecast the weekly CO2 at Mauna Loa a week ahead (real data; `streamgru_export.recipes.demo` describes the series).
 
 A frame is the change since the week before, the target the change to the week after. The last five of the training
 years choose the epoch; the last ten years of the series are forecast week by week from the stream, and scored.
@@ -12,11 +12,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from streamgru import demo
-
 from ..training.config import TrainConfig
 from ..training.fit import Task, fit
 from ..zoo import GRUNet
+from . import demo
 from .outcome import Outcome, ship
 
 CONFIG = TrainConfig(epochs=12, batch_size=12, learning_rate=5e-3, schedule="cosine", optimiser="adamw")

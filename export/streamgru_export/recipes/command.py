@@ -8,7 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..recipes import RECIPES, train
+from streamgru._workshop import workshop
+from streamgru.errors import OptionError
+
+from . import RECIPES, train
 
 Answer = tuple[bool, dict[str, Any], str]  # what was asked holds; for machines; for people
 Say = Callable[[str], None]
@@ -19,7 +22,7 @@ def answer(args: argparse.Namespace) -> Answer:
 
     Raises
     ------
-    ValueError
+    OptionError
         No recipe was named, or there is none of that name, or a setting is not allowed.
     """
     say: Say = (lambda line: None) if args.json else print
@@ -27,7 +30,7 @@ def answer(args: argparse.Namespace) -> Answer:
         if getattr(args, name):
             return function(args, args.output or Path("build") / name, say)
     if args.recipe is None:
-        raise ValueError("which recipe? `streamgru train --list` shows them")
+        raise OptionError("which recipe? `streamgru train --list` shows them")
     settings = [*args.set, *([f"resume={args.resume}"] if args.resume else [])]
     folder = args.output or Path("build") / args.recipe
     outcome = train(args.recipe, folder, settings=settings, toml=args.config, say=say)
@@ -41,8 +44,7 @@ def _list(args: argparse.Namespace, folder: Path, say: Say) -> Answer:
 
 
 def _compare(args: argparse.Namespace, folder: Path, say: Say) -> Answer:
-    from . import compare
-
+    compare = workshop("recipes.compare", "streamgru train --compare")
     rows = compare.compare(folder, compare.CONFIG.from_words(args.set), say)
     ok = all(row.parity for row in rows)
     text = f"{compare.table(rows)}\nwrote {folder}/compare.json and compare.png"
@@ -50,15 +52,13 @@ def _compare(args: argparse.Namespace, folder: Path, say: Say) -> Answer:
 
 
 def _diagnose(args: argparse.Namespace, folder: Path, say: Say) -> Answer:
-    from . import diagnose
-
+    diagnose = workshop("recipes.diagnose", "streamgru train --diagnose")
     data = diagnose.diagnose(folder, say)
     return True, {"ok": True, **data}, f"wrote {folder}/diagnose.json and diagnose.png"
 
 
 def _family(args: argparse.Namespace, folder: Path, say: Say) -> Answer:
-    from . import family
-
+    family = workshop("recipes.family", "streamgru train --family")
     rows, written = family.measure_all(folder, say)
     ok = all(row.holds for row in rows) and all(row.identical == row.inputs for row in written)
     data = {"ok": ok, "rows": [asdict(row) for row in rows], "written": [asdict(row) for row in written]}

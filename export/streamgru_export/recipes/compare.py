@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from streamgru.bench import bench
+from streamgru_export.bench import bench
 
 from ..training.config import TrainConfig
 from ..training.fit import Run, Task, fit

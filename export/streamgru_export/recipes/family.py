@@ -24,9 +24,9 @@ from torch import nn
 
 import streamgru
 import streamgru_export
-from streamgru.bench import bench
 from streamgru.decode import SequenceWriter
-from streamgru.parity_setup import environment
+from streamgru_export.bench import bench
+from streamgru_export.parity.setup import environment
 
 from ..zoo import (
     CELLS,

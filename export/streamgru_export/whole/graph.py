@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -14,7 +15,6 @@ import onnx
 from onnx import TensorProto
 
 from streamgru.errors import ModelError, ShapeError
-from streamgru.whole import NodeArg
 
 from ..compiler.compile import compile
 from ..compiler.graph.graph import TensorType
@@ -31,6 +31,24 @@ TYPES: dict[int, str] = {  # as onnxruntime spells them
     TensorProto.INT32: "tensor(int32)",
     TensorProto.BOOL: "tensor(bool)",
 }
+
+
+@dataclass(frozen=True)
+class NodeArg:
+    """An input or output as onnxruntime describes it.
+
+    Attributes
+    ----------
+    name : str
+    shape : list of int, str or None
+        A number, the name of a dynamic dimension, or None where it has no name.
+    type : str
+        ``"tensor(float)"``, ``"tensor(int64)"``, ...
+    """
+
+    name: str
+    shape: list[int | str | None]
+    type: str
 
 
 class WholeGraph:

@@ -1,6 +1,6 @@
 """GRUNet: stacked GRU layers and a Linear on the last hidden state, the classic recurrent forecaster.
 
-It is not a trainer: `streamgru.demo` trains it.
+It is not a trainer: `streamgru_export.recipes.demo` trains it.
 
 Each layer computes at every step, with x the frame or the layer below's h (`torch.nn.GRU`; Cho et al. 2014,
 https://arxiv.org/abs/1406.1078, with the reset gate after the product: ONNX `linear_before_reset=1`):

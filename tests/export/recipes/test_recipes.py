@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from streamgru import demo
-from streamgru_export.recipes import RECIPES, anomaly, characters, co2, denoise, dna, numbers, speech, train
+from streamgru_export.recipes import RECIPES, anomaly, characters, co2, demo, denoise, dna, numbers, speech, train
 from streamgru_export.recipes import motor as machine
 
 SEED = 4

@@ -14,6 +14,7 @@ from ..graph.blame import blaming
 from ..graph.graph import Graph, Node, live_nodes
 from ..program.program import Kind, Program, Tensor
 from ..program.views import View, whole
+from ..stream.slots import Slot
 from . import conv as lower_conv
 from . import dense as lower_dense
 from . import einsum
@@ -22,7 +23,7 @@ from . import move as lower_move
 from . import recurrent as lower_recurrent
 from . import reduce as lower_reduce
 from .context import Context
-from .states import CELLS, Slot, States, views_first
+from .states import CELLS, States, views_first
 
 LOWER: dict[str, Callable[[Context, Node], None]] = {
     **lower_move.LOWER,

@@ -13,25 +13,12 @@ import numpy as np
 from ..graph.graph import Array, Graph, Node
 from ..program.program import Kind, Tensor
 from ..program.views import View, whole
+from ..stream.slots import Slot
 from .context import Context
 from .move import VIEWS
 
 CELLS = ("GRU", "LSTM", "RNN")
 END = 1 << 60  # later than any node
-
-
-@dataclass(frozen=True)
-class Slot:
-    """One state: the graph value that reads it, the value it becomes, and what it is reset to (None: zeros).
-
-    Of a pair that the graph itself has, the output is no output of the stream any more.
-    """
-
-    name: str
-    input: str
-    output: str
-    reset: Array | None = None
-    is_pair: bool = False
 
 
 @dataclass

@@ -14,9 +14,9 @@ import numpy as np
 
 from ..graph.builder import Builder
 from ..graph.graph import Array, Graph, Node, Port, TensorType
-from ..lower.states import Slot
 from .padding_rules import kernel_of, pad_value, padding, pads_of, slice_ints, transposed_padding
 from .places import Place, Time
+from .slots import Slot
 
 # What a window finds in its own padding; MaxPool leaves it out, which the lowest number comes to.
 WINDOWS = {"Conv": 0.0, "AveragePool": 0.0, "MaxPool": float(np.finfo(np.float32).min)}

@@ -10,15 +10,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..graph.graph import Array, Graph, Node
+from .check import Check
 from .places import FIXED, LAST, PROBES, Time
-
-if TYPE_CHECKING:
-    from .causal import Check
 
 
 def kernel_of(graph: Graph, node: Node) -> list[int]:

@@ -11,8 +11,8 @@ import numpy as np
 from streamgru.errors import ModelError
 
 from ..graph.graph import Array, Graph, Node, Port, TensorType, live_nodes
-from ..lower.states import Slot
 from .pairs import Pair, find_pairs
+from .slots import Slot
 from .timeline import CELLS, sequence_lengths
 
 

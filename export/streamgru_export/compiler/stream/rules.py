@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from ..graph.graph import Node
 from ..graph.kinds import ELEMENTWISE, REDUCTIONS
 from ..lower.einsum import parse
+from .check import Check
 from .padding_rules import constant_first, conv, pad, slice_, transposed
 from .places import FIXED, LAST, PROBES, Place, Time, inner_of
 from .timeline import CELLS, seq_axis
-
-if TYPE_CHECKING:
-    from .causal import Check
 
 
 def broadcast(check: Check, node: Node) -> None:

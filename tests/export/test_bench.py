@@ -1,9 +1,9 @@
-"""The turns and the figures of `streamgru.bench`; the command is tested in test_cli.py."""
+"""The turns and the figures of `streamgru_export.bench`; the command is tested in test_cli.py."""
 
 import numpy as np
 import pytest
 
-from streamgru.bench import LEAST_ROUNDS, Samples, Subject, measure
+from streamgru_export.bench import LEAST_ROUNDS, Samples, Subject, measure
 
 
 class Scripted(Subject):

@@ -10,8 +10,9 @@ import streamgru
 from export.graphs import FLOAT, onnxruntime
 from runtime import graphs_of_sequences as graphs
 from runtime.graphs_of_sequences import F, H, normal
-from streamgru import ModelError, NonFiniteError, ShapeError, WholeModel, whole
+from streamgru import ModelError, NonFiniteError, ShapeError, WholeModel
 from streamgru_export.oracle.model import Float64Model
+from streamgru_export.whole import model as whole
 
 
 @pytest.fixture(name="saved")

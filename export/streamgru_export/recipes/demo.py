@@ -17,7 +17,6 @@ from __future__ import annotations
 
 import csv
 import datetime
-import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -36,7 +35,7 @@ from tqdm import tqdm
 
 import streamgru
 import streamgru_export
-from streamgru.bench import BenchReport, bench
+from streamgru_export.bench import BenchReport, bench
 from streamgru_export.zoo import GRUNet
 
 F32 = NDArray[np.float32]
@@ -108,7 +107,7 @@ class Result:
 
 def load_series() -> Series:
     """Read the shipped CSV."""
-    text = files("streamgru").joinpath("data/co2_weekly.csv").read_text(encoding="utf-8")
+    text = files("streamgru_export.recipes").joinpath("data/co2_weekly.csv").read_text(encoding="utf-8")
     rows = list(csv.DictReader(line for line in text.splitlines() if not line.startswith("#")))
     dates = [datetime.date.fromisoformat(row["date"]) for row in rows]
     ppm = np.array([float(row["co2"] or "nan") for row in rows])
@@ -295,19 +294,18 @@ def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     return table
 
 
-def main(folder: str | Path = "build/demo", *, epochs: int = 160, seed: int = 0, as_json: bool = False) -> int:
-    """Run the demo and print its summary. Returns the exit code: 0 only where parity holds."""
+def answer(
+    folder: str | Path = "build/demo", *, epochs: int = 160, seed: int = 0, quiet: bool = False
+) -> tuple[bool, dict[str, Any], str]:
+    """Run the demo on one thread and, unless it is quiet, print its progress and summary. Gives whether parity holds,
+    the result as plain data, and nothing more to print."""
+    console = Console(highlight=False, quiet=quiet)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        if as_json:
-            result = run(folder, epochs=epochs, seed=seed, say=lambda line: None)
-            print(json.dumps(result.to_dict(), indent=2))
-        else:
-            console = Console(highlight=False)
-            result = run(folder, epochs=epochs, seed=seed, say=lambda line: console.print(line, markup=False))
-            console.print()
-            console.print(summary(result))
+        result = run(folder, epochs=epochs, seed=seed, say=lambda line: console.print(line, markup=False))
     finally:
         torch.set_num_threads(threads)
-    return 0 if result.ok else 1
+    console.print()
+    console.print(summary(result))
+    return result.ok, result.to_dict(), ""

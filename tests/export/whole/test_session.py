@@ -190,4 +190,5 @@ except streamgru.ModelError as error:
     print(error)
 """
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, env=os.environ)
-    assert "m.onnx: reading ONNX needs the package 'onnx': pip install 'streamgru[onnx]'" in done.stdout, done.stderr
+    where = "m.onnx" if call.startswith("load") else "streamgru.InferenceSession"
+    assert f"{where}: reading ONNX needs the package 'onnx': pip install 'streamgru[onnx]'" in done.stdout, done.stderr

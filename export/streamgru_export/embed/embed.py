@@ -20,9 +20,10 @@ from typing import Any
 
 import numpy as np
 
+from streamgru.model import Model, load
+
+from ..parity.setup import random_frames
 from .amalgamate import amalgamate, sources_folder
-from .model import Model, load
-from .parity_setup import random_frames
 
 TEMPLATES = ("main.c", "cortex_m.c", "cortex_m.ld", "Makefile", "CMakeLists.txt")
 WORDS_A_LINE = 5

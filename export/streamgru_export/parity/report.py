@@ -12,9 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .errors import ParityError
-from .parity_numbers import Difference, Latency, Trace
-from .parity_text import plain, text
+from streamgru.errors import ParityError
+
+from ..differences import Difference, Latency, Trace
+from .text import plain, text
 
 FILES = ("onnx", "sgru", "weights", "module")  # the hashes that say what was compared
 

@@ -8,7 +8,7 @@ import time
 import numpy as np
 import pytest
 
-from streamgru.parity_numbers import WINDOWS, Trace, compare, measure_latency, same_bits, ulp_distance
+from streamgru_export.differences import WINDOWS, Trace, compare, measure_latency, same_bits, ulp_distance
 
 SEED = 5
 

@@ -17,9 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from ._isa import isa
-from .errors import ShapeError
-from .model import Model, load
+from streamgru._isa import isa
+from streamgru.errors import ShapeError
+from streamgru.model import Model, load
 
 PACKAGES = ("numpy", "onnx", "onnxruntime", "torch", "onnxscript")
 FLAGS = 2  # values of an input of ids where no table tells how many there are
@@ -115,8 +115,9 @@ def given_frames(model: Model, inputs: Any) -> dict[str, NDArray[Any]]:
 
 def environment() -> dict[str, str]:
     """Versions, CPU and instruction set: what a figure depends on."""
-    from . import __version__
-    from .bench import cpu_name
+    from streamgru import __version__
+
+    from ..bench import cpu_name
 
     return {
         "streamgru": __version__,

@@ -8,8 +8,8 @@ import textwrap
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .parity_numbers import Difference, Worst
-    from .parity_report import ParityReport
+    from ..differences import Difference, Worst
+    from .report import ParityReport
 
 WIDTH = 100
 SHORT_HASH = 12

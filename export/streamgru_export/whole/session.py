@@ -11,10 +11,11 @@ from typing import Any
 
 import numpy as np
 
-from ._status import needs_onnx
-from .errors import ShapeError
-from .stream import Array
-from .whole import Images, NodeArg
+from streamgru.errors import ShapeError
+from streamgru.tensors import Array
+
+from .graph import NodeArg, WholeGraph
+from .model import Images
 
 DTYPES: dict[str, np.dtype[Any]] = {
     "tensor(float)": np.dtype(np.float32),
@@ -55,8 +56,6 @@ class InferenceSession:
         providers: Any = None,
         provider_options: Any = None,
     ) -> None:
-        with needs_onnx("the model" if isinstance(path_or_bytes, bytes) else path_or_bytes):
-            from streamgru_export.whole.graph import WholeGraph
         self._images = Images(WholeGraph(path_or_bytes))
         self._inputs = self._images.graph.inputs
         self._outputs = self._images.graph.outputs

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from streamgru import demo
+from streamgru_export.recipes import demo
 
 
 @pytest.fixture(scope="module")

@@ -14,12 +14,12 @@ import streamgru
 from export.graphs import gru_weights, model, node
 from real_models import MODELS
 from runtime.models import gru_model, gru_onnx
-from streamgru.amalgamate import FUNCTIONS_AT, amalgamate
 from streamgru.cli import main
-from streamgru.embed import embed
 from streamgru_export.compiler.compile import compile as compile_onnx
+from streamgru_export.embed.amalgamate import FUNCTIONS_AT, amalgamate
+from streamgru_export.embed.embed import embed
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[3]
 COMPILERS = ["gcc", "clang-19" if shutil.which("clang-19") else "clang"]
 STRICT = "-pedantic -Wall -Wextra -Wconversion -Werror"
 SEED = 20261121

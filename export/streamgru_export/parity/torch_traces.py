@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .parity_numbers import Trace
-from .parity_traces import Arrays, Case, NotComparedError, as_frames, its_reason, stepped_trace, whole_trace
+from ..differences import Trace
+from .traces import Arrays, Case, NotComparedError, as_frames, its_reason, stepped_trace, whole_trace
 
 # A module stepped by its own state gives its whole run up to this; else it was stepped wrongly.
 CONSISTENT = 1e-4

@@ -25,15 +25,15 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
 
-from . import parity_setup as setup
-from . import parity_traces as traces
-from .model import Model
-from .parity_graph import EXPLANATION, MENDED, id_tables, resetting_before, suspicious_grus, with_linear_before_reset
-from .parity_numbers import Latency, Trace, compare, measure_latency, same_bits
-from .parity_report import Check, ParityReport
-from .parity_text import where
-from .parity_torch import TorchModule, module_stepped, module_whole
-from .parity_traces import RUN, STEP, Case, Graph, NotComparedError, OracleGraph, OrtGraph
+from streamgru.model import Model
+
+from ..differences import Latency, Trace, compare, measure_latency, same_bits
+from ..lost_reset import EXPLANATION, MENDED, id_tables, resetting_before, suspicious_grus, with_linear_before_reset
+from . import setup, traces
+from .report import Check, ParityReport
+from .text import where
+from .torch_traces import TorchModule, module_stepped, module_whole
+from .traces import RUN, STEP, Case, Graph, NotComparedError, OracleGraph, OrtGraph
 
 __all__ = ["PEERS", "ParityReport", "parity"]
 

@@ -18,11 +18,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import StreamgruError
-from .parity_numbers import Trace
+from streamgru.errors import StreamgruError
+
+from ..differences import Trace
 
 if TYPE_CHECKING:
-    from .model import Model, TensorInfo
+    from streamgru.model import Model
+    from streamgru.tensors import TensorInfo
 
 Array = NDArray[Any]
 Arrays = dict[str, Array]

@@ -14,6 +14,8 @@ from pathlib import Path, PurePosixPath
 
 import numpy as np
 
+import streamgru
+
 CORE = ("model.c", "stream.c", "cpu.c", "ops/table.c")
 # Where the parameters of an operator name functions (docs/format.md). An operator that is not here may name any.
 FUNCTIONS_AT: dict[int, tuple[int, ...]] = {
@@ -49,9 +51,9 @@ MACRO = re.compile(r"^#define (\w+)", re.MULTILINE)
 
 def sources_folder() -> Path:
     """The C sources: those the wheel ships, or a checkout's."""
-    here = Path(__file__).resolve()
-    shipped = here.parent / "c_src"
-    return shipped if shipped.is_dir() else here.parents[2] / "c_src"
+    package = Path(streamgru.__file__).resolve().parent
+    shipped = package / "c_src"
+    return shipped if shipped.is_dir() else package.parents[1] / "c_src"
 
 
 class Sources:

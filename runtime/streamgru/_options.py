@@ -1,0 +1,44 @@
+"""What a caller may say: an unknown option or value is refused with the nearest known one."""
+
+from __future__ import annotations
+
+import inspect
+import operator
+from collections.abc import Callable, Iterable, Mapping
+from difflib import get_close_matches
+from typing import Any
+
+from .errors import OptionError
+
+
+def refuse_unknown(function: Callable[..., Any], unknown: Mapping[str, object]) -> None:
+    """OptionError where a keyword was given that `function` does not have."""
+    if unknown:
+        name = next(iter(unknown))
+        kinds = (inspect.Parameter.KEYWORD_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        known = [p.name for p in inspect.signature(function).parameters.values() if p.kind in kinds]
+        raise OptionError(f"{function.__qualname__} has no option {name!r}{_nearest(name, known)}")
+
+
+def one_of(option: str, value: object, known: Iterable[str]) -> None:
+    """OptionError where the value of an option is none of those that it may have."""
+    known = list(known)
+    if value not in known:
+        listed = ", ".join(map(repr, known))
+        raise OptionError(f"{option}={value!r}: one of {listed} was expected{_nearest(str(value), known)}")
+
+
+def whole_number(option: str, value: object, low: int, high: int, why: str = "") -> int:
+    """The value as an int. OptionError where it is none, or not within low .. high; `why` tells of the bounds."""
+    try:
+        number = operator.index(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise OptionError(f"{option} is a whole number of {low} to {high}{why}, not {value!r}") from None
+    if not low <= number <= high:
+        raise OptionError(f"{option} is {low} to {high}{why}, not {number}")
+    return number
+
+
+def _nearest(name: str, known: list[str]) -> str:
+    nearest = get_close_matches(name, known, 1)
+    return f"; did you mean {nearest[0]!r}?" if nearest else ""

@@ -1,0 +1,151 @@
+"""An opened image: the core's handle, what goes in, what comes out, what it keeps. Shared by any number of streams and
+threads, never written again. It streams nothing: model.py does.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ._kernel import ffi, lib
+from ._status import aligned, raise_for
+from .errors import ImageError
+from .tensors import DTYPES, TensorInfo
+
+
+class Image:
+    """An image in memory, checked and ready.
+
+    Attributes
+    ----------
+    inputs, outputs, states : tuple of TensorInfo
+    metadata : dict
+        Where the model came from: ``source``, ``sha256``, ``producer``, ``kind``, ``time_axis``, ``notes``,
+        ``weights``. Where they were given to the export also ``sample_rate`` in hertz, ``labels``, ``normalisation``;
+        all else in ``meta``.
+    """
+
+    def __init__(
+        self, image: bytes | mmap.mmap | npt.NDArray[np.uint8], name: str = "the image", *, threads: int = 1
+    ) -> None:
+        """Open an image held in memory; it is copied where it can be written or does not lie on a 64-byte boundary.
+
+        ``name`` is what error messages call it; ``threads`` is for streams and pools that are not told themselves.
+
+        Raises
+        ------
+        ImageError
+            Not an image, truncated, altered, or of another version.
+        ModelError
+            An operator that this release does not have.
+        """
+        memory: npt.NDArray[np.uint8] = np.frombuffer(image, np.uint8)
+        if len(memory) == 0:
+            raise ImageError(f"{name}: an empty file is not a .sgru image: compile the model again")
+        if memory.ctypes.data % 64 or memory.flags.writeable:
+            memory = aligned(len(memory))
+            memory[:] = np.frombuffer(image, np.uint8)
+        self._image = memory
+        self.threads = threads
+        self._buffer = ffi.from_buffer(memory)
+        self._c = ffi.new("sgru_model *")
+        raise_for(lib.sgru_model_open(self._c, self._buffer, len(memory)), name)
+        self.metadata: dict[str, Any] = _metadata(memory, name)
+        self.inputs = self._tensors(lib.SGRU_INPUT, self._c.n_inputs)
+        self.outputs = self._tensors(lib.SGRU_OUTPUT, self._c.n_outputs)
+        self.states = self._tensors(lib.SGRU_STATE, self._c.n_states)
+
+    def _tensors(self, kind: int, count: int) -> tuple[TensorInfo, ...]:
+        axes = self.metadata.get("time_axis") or {}
+        batch = self.metadata.get("batch_axis") or {}
+        pairs = {s["name"]: (s.get("input"), s.get("output")) for s in self.metadata.get("states") or []}
+        info = ffi.new("sgru_tensor_info *")
+        found = []
+        for i in range(count):
+            raise_for(lib.sgru_tensor(self._c, kind, i, info), "reading the image")
+            name = ffi.string(info.name).decode("utf-8", "replace")
+            if info.dtype not in DTYPES:
+                raise ImageError(f"tensor {name!r} has a dtype that frames cannot have")
+            if max(axes.get(name) or 0, batch.get(name) or 0) > info.rank:
+                raise ImageError(f"tensor {name!r} has no such axis as the JSON block says")
+            source = pairs.get(name) if kind == lib.SGRU_STATE else None
+            found.append(
+                TensorInfo(
+                    name,
+                    tuple(info.shape[0 : info.rank]),
+                    DTYPES[info.dtype],
+                    axes.get(name),
+                    source if source and all(source) else None,
+                    batch.get(name),
+                )
+            )
+        return tuple(found)
+
+    @property
+    def image(self) -> bytes:
+        """The bytes of the ``.sgru`` file."""
+        return self._image.tobytes()
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the image; never a half-written file under the final name."""
+        path = Path(path)
+        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        try:
+            temporary.write_bytes(self._image.data)
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """Bytes: of the image; of a stream and, in it, its state, one frame's arena and scratch memory; of each further
+        slot of a pool; of a saved state."""
+        c = self._c
+        pools = [lib.sgru_pool_size(c, capacity, 1, 1) for capacity in (1, 1025)]
+        return {
+            "image": c.image_size,
+            "state": c.state_size,
+            "arena": c.arena_size,
+            "scratch": c.scratch_size,
+            "stream": lib.sgru_stream_size(c, 1),
+            "slot": (pools[1] - pools[0]) // 1024,
+            "saved_state": lib.sgru_save_size(c),
+        }
+
+    def __repr__(self) -> str:
+        names = [", ".join(map(str, part)) or "none" for part in (self.inputs, self.outputs, self.states)]
+        return f"<streamgru.{type(self).__name__} " + "inputs: {}; outputs: {}; states: {}>".format(*names)
+
+
+def _metadata(image: npt.NDArray[np.uint8], name: str) -> dict[str, Any]:
+    """The JSON block of an image that the core has found whole."""
+    at, size = image[96:112].view("<u8")
+    try:
+        block = json.loads(image[int(at) : int(at + size)].tobytes() or b"{}")
+    except (ValueError, RecursionError) as error:
+        raise ImageError(f"{name}: the JSON block cannot be read: {error}") from error
+    if not isinstance(block, dict):
+        raise ImageError(f"{name}: the JSON block is no object")
+    for key, fits in (("time_axis", _are_axes), ("batch_axis", _are_axes), ("states", _are_states)):
+        if block.get(key) is not None and not fits(block[key]):
+            raise ImageError(f"{name}: {key!r} in the JSON block is not what docs/format.md says")
+    return block
+
+
+def _are_axes(value: Any) -> bool:
+    return isinstance(value, dict) and all(v is None or (type(v) is int and v >= 0) for v in value.values())
+
+
+def _are_states(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(s, dict)
+        and isinstance(s.get("name"), str)
+        and all(s.get(key) is None or isinstance(s[key], str) for key in ("input", "output"))
+        for s in value
+    )

@@ -6,6 +6,7 @@ import inspect
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
+from pathlib import Path
 from typing import Any
 
 from .errors import OptionError
@@ -37,6 +38,17 @@ def whole_number(option: str, value: object, low: int, high: int, why: str = "")
     if not low <= number <= high:
         raise OptionError(f"{option} is {low} to {high}{why}, not {number}")
     return number
+
+
+def as_path(option: str, value: object) -> Path:
+    """The value as a path. OptionError where it is none."""
+    try:
+        path = Path(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise OptionError(f"{option} is a path, not {value!r:.100}") from None
+    if "\0" in str(path):
+        raise OptionError(f"{option} is a path, and {str(path)!r:.100} holds a NUL")
+    return path
 
 
 def _nearest(name: str, known: list[str]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Never, TypeAlias, over
 import numpy as np
 import numpy.typing as npt
 
-from ._options import one_of, refuse_unknown
+from ._options import as_path, one_of, refuse_unknown
 from ._status import aligned
 from ._workshop import workshop
 from .errors import ModelError, OptionError
@@ -233,8 +233,7 @@ def load(
         There is no such option, or it cannot have that value.
     """
     refuse_unknown(load, unknown)
-    one_of("mode", mode, ("stream", "whole"))
-    path = Path(path)
+    path = as_path("path", path)
     given: dict[str, Any] = {
         "mode": mode, "length": length, "weights": weights, "batch": batch, "dims": dims, "time_axis": time_axis,
         "state": state, "tolerance": tolerance, "samples": samples,
@@ -246,6 +245,7 @@ def load(
                 return Model(_read_image(path, file, mapped, said), str(path), threads=threads)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+    one_of("mode", mode, ("stream", "whole"))
     purpose = f"{path}: reading ONNX"
     if mode == "whole" and length is None:
         if unfit := said.keys() - {"mode", "weights", "dims", "time_axis"}:
@@ -261,7 +261,7 @@ UNSAID: dict[str, Any] = {"mode": "stream", "weights": "f32", "batch": 1}  # wha
 
 def _read_image(path: Path, file: BinaryIO, mapped: bool, said: Mapping[str, Any]) -> npt.NDArray[np.uint8]:
     if said:
-        raise OptionError(
+        raise ModelError(
             f"{path}: an image is compiled already: {', '.join(said)} must be given to `streamgru compile`"
         )
     size = os.fstat(file.fileno()).st_size

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._kernel import lib
+from ._printable import printable
 from .errors import ShapeError
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -53,7 +54,7 @@ class TensorInfo:
     batch_axis: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.dtype}{list(self.shape)}"
+        return f"{printable(self.name)}: {self.dtype}{list(self.shape)}"
 
 
 class Named(Protocol):

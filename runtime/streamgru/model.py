@@ -19,7 +19,7 @@ from .image import Image
 from .pool import Pool
 from .sequences import run_fresh
 from .stream import Stream
-from .tensors import Array, Frames, Outputs
+from .tensors import Array, Frames, Outputs, by_name
 
 if TYPE_CHECKING:
     from ._workshop import WholeModel
@@ -102,11 +102,7 @@ class Model(Image):
             self, capacity, lanes=lanes, nonfinite=nonfinite, threads=self.threads if threads is None else threads
         )
 
-    @overload
-    def run(self, x: Array, lengths: npt.ArrayLike | None = None, *, nonfinite: NonFinite = "refuse") -> Array: ...
-    @overload
-    def run(self, x: Frames, lengths: npt.ArrayLike | None = None, *, nonfinite: NonFinite = "refuse") -> Outputs: ...
-    def run(self, x: Frames, lengths: npt.ArrayLike | None = None, *, nonfinite: NonFinite = "refuse") -> Outputs:
+    def run(self, x: Frames, lengths: npt.ArrayLike | None = None, *, nonfinite: NonFinite = "refuse") -> Array:
         """Whole sequences, through a stream of their own.
 
         Parameters
@@ -132,8 +128,9 @@ class Model(Image):
         ModelError
             An output has no batch axis, and there are several lengths.
         """
-
-        return run_fresh(self, x, lengths, nonfinite)
+        block = 1 if self.metadata.get("kind") == "whole" else None
+        with self.stream(block=block, nonfinite=nonfinite) as stream:
+            return run_fresh(stream, x, lengths)
 
     def _default_block(self) -> int:
         return max(1, min(MOST_BLOCK, BLOCK_BYTES // max(1, int(self._c.arena_size))))
@@ -143,7 +140,7 @@ class Model(Image):
 
         >>> y = model.named(stream.step(x))["forecast"]
         """
-        return y if isinstance(y, dict) else {self.outputs[0].name: y}
+        return by_name(self.outputs, y)
 
 
 @overload

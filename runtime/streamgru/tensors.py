@@ -111,8 +111,13 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(n for n in shape if n != 1)
 
 
-def one_or_all(tensors: Sequence[Named], arrays: tuple[Array, ...]) -> Outputs:
-    """The array of a single tensor, or all by name."""
+def one_or_all(tensors: Sequence[Named], arrays: tuple[Array, ...]) -> Array:
+    """The array of a single tensor, or all by name. Typed as an array; :func:`by_name` types it right."""
     if len(arrays) == 1:
         return arrays[0]
-    return {tensor.name: array for tensor, array in zip(tensors, arrays, strict=True)}
+    return {tensor.name: array for tensor, array in zip(tensors, arrays, strict=True)}  # type: ignore[return-value]
+
+
+def by_name(tensors: Sequence[Named], y: Outputs) -> dict[str, Array]:
+    """What :func:`one_or_all` gave, by name however many there are."""
+    return y if isinstance(y, dict) else {tensors[0].name: y}

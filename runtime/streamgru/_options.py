@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -52,5 +52,5 @@ def as_path(option: str, value: object) -> Path:
 
 
 def _nearest(name: str, known: list[str]) -> str:
-    nearest = get_close_matches(name, known, 1)
+    nearest = import_module("difflib").get_close_matches(name, known, 1)  # a millisecond that only an error pays
     return f"; did you mean {nearest[0]!r}?" if nearest else ""

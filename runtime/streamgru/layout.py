@@ -7,6 +7,7 @@ out of an image and checks nothing: that is the core's work. It needs numpy alon
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any, TypeAlias
@@ -207,7 +208,7 @@ class Extreme(IntEnum):
 
 _CELL = "T B I H reverse x_offset x_t x_b y_offset y_t y_b h0_offset h0_b yh_offset yh_b clip"
 _CONVOLUTION = "N C H W M OH OW group kh kw sh sw ph pw dh dw activation alpha beta"
-# The parameters of each operator by name; lists of `rank` dimensions or strides follow those with a rank.
+# The parameters of each operator by name; LISTS follow them.
 PARAMETERS: dict[Code, tuple[str, ...]] = {
     code: tuple(names.split())
     for code, names in {
@@ -238,7 +239,14 @@ PARAMETERS: dict[Code, tuple[str, ...]] = {
         Code.POOL: "pooling N C H W OH OW kh kw sh sw ph pw dh dw count_include_pad pad_end_h pad_end_w",
     }.items()
 }
-# Where they name functions, which are Unary, those of BINARY itself Binary.
+# Dimensions and strides, `rank` words each.
+LISTS: dict[Code, tuple[str, ...]] = {
+    Code.COPY: ("dims", "src_strides", "dst_strides"),
+    Code.BINARY: ("dims", "a_strides", "b_strides"),
+    Code.WHERE: ("dims", "c_strides", "a_strides", "b_strides"),
+    Code.MATMUL: ("batch", "a_strides", "b_strides"),
+}
+# Where parameters name functions, which are Unary, those of BINARY itself Binary.
 FUNCTIONS_AT: dict[Code, tuple[int, ...]] = {
     code: tuple(i for i, name in enumerate(names) if name in ("function", "activation", "f", "g", "h"))
     for code, names in PARAMETERS.items()
@@ -248,6 +256,13 @@ FUNCTIONS_AT: dict[Code, tuple[int, ...]] = {
 def index_of(code: Code, parameter: str) -> int:
     """Where a parameter of an operator stands among its words."""
     return PARAMETERS[code].index(parameter)
+
+
+def lists_of(code: Code, params: Sequence[int | float]) -> list[tuple[int, ...]]:
+    """The lists among the words of an operator that has some."""
+    rank, first = int(params[index_of(code, "rank")]), len(PARAMETERS[code])
+    starts = (first + i * rank for i in range(len(LISTS[code])))
+    return [tuple(int(p) for p in params[start : start + rank]) for start in starts]
 
 
 # ---- records ----

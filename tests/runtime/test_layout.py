@@ -44,6 +44,7 @@ def python():
     for name, record in RECORDS.items():
         said[name] = {f: (record.fields[f][1], record.fields[f][0].itemsize) for f in record.names}
     said["parameters"] = {code.name: list(names) for code, names in layout.PARAMETERS.items()}
+    said["lists"] = {code.name: list(names) for code, names in layout.LISTS.items()}
     said["sizes"] = {int(dtype): dtype.numpy.itemsize for dtype in Dtype}
     said["packed"] = {shape: [_stored(dtype, shape) for dtype in (Dtype.F32, Dtype.F16, Dtype.I8)] for shape in SHAPES}
     said["limits"] = {
@@ -208,6 +209,7 @@ def docs(text):
         "Pooling": _listed(cells["POOL"], "pooling"),
         "Extreme": _listed(cells["ARG"], "extreme"),
         "parameters": {name: _parameters(text, name, cells) for name in cells},
+        "lists": {name: re.findall(r"(\w+)\[rank\]", cell) for name, cell in cells.items() if "[rank]" in cell},
         "places": {name: _places(text, title) for name, title in
                    zip(RECORDS, ("Header", "Tensor record", "Operator record"), strict=True)},
     }  # fmt: skip
@@ -288,6 +290,12 @@ def test_every_operator_tells_its_parameters_and_where_its_functions_are():
     assert named == {"UNARY", "BINARY", "AFFINE", "GRU", "LSTM", "RNN", "CONV", "CONV_TRANSPOSE"}
 
 
+def test_lists_follow_the_parameters():
+    words = [Binary.ADD, 2, 3, 5, 5, 1, 0, -1]
+    assert layout.lists_of(Code.BINARY, words) == [(3, 5), (5, 1), (0, -1)]
+    assert layout.lists_of(Code.COPY, [0, 7, 8]) == [(), (), ()]
+
+
 @pytest.mark.parametrize("shape", [(3,), (2, 3, 5), ()])
 @pytest.mark.parametrize("dtype", list(Dtype))
 def test_rows_take_the_bytes_of_their_elements(dtype, shape):
@@ -337,6 +345,7 @@ IN_DOCS = [
     ("parameters", "exclusive, reverse |", "reverse |"),
     ("parameters", "    x_offset, x_t, x_b,", "    x_offset, x_b, x_t,"),
     ("parameters", "yc_offset, yc_b, input_forget", "yc_offset, yc_b"),
+    ("lists", "c_strides[rank], a_strides[rank]", "a_strides[rank], c_strides[rank]"),
     ("places", "| 120 | u64 |", "| 120 | u32 |"),
     ("places", "| 48 | u32 | state only", "| 50 | u16 | state only"),
     ("places", "| 12 | u32 | name, an offset into the strings: the ONNX", "| 16 | u32 | name, an offset: the ONNX"),

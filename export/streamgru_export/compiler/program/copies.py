@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
-from streamgru.layout import Code, Kind, index_of
+from streamgru.layout import Code, Kind, index_of, lists_of
 
 from ..graph.graph import Array
 from .program import Operator, Program, Tensor
@@ -58,8 +58,8 @@ def _moved(op: Operator) -> tuple[View, View]:
     src, dst = op.inputs[0], op.outputs[0]
     assert src is not None
     assert dst is not None
-    rank, src_offset, dst_offset, *rest = (int(p) for p in op.params)
-    dims, src_steps, dst_steps = (tuple(rest[k * rank : (k + 1) * rank]) for k in range(3))
+    src_offset, dst_offset = _named(op, "src_offset", "dst_offset")
+    dims, src_steps, dst_steps = lists_of(op.code, op.params)
     return (
         View(src.root, src.base_offset + src_offset, dims, src_steps),
         View(dst.root, dst.base_offset + dst_offset, dims, dst_steps),

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from streamgru.layout import Binary, Code, Kind, Unary, index_of
+from streamgru.layout import Binary, Code, Kind, Unary, index_of, lists_of
 
 from .program import Operator, Program, Tensor
 
@@ -89,9 +89,7 @@ def _fuse_bias(product: Operator, op: Operator, i: int) -> bool:
     free = product.inputs[2] is None and product.params[PRODUCTS[product.code]] == Unary.IDENTITY
     if b is None or b.data is None or not free:
         return False
-    rank = int(op.params[1])
-    dims = [int(d) for d in op.params[2 : 2 + rank]]
-    steps = [[int(s) for s in op.params[2 + k * rank : 2 + (k + 1) * rank]] for k in (1, 2)]
+    dims, *steps = lists_of(op.code, op.params)
     bias = _row_for_all(dims, steps[1 - i], b, m)
     if bias is None or not _is_dense(dims, steps[i]) or x.size != done.size:
         return False
@@ -99,7 +97,7 @@ def _fuse_bias(product: Operator, op: Operator, i: int) -> bool:
     return True
 
 
-def _is_dense(dims: list[int], steps: list[int]) -> bool:
+def _is_dense(dims: Sequence[int], steps: Sequence[int]) -> bool:
     n = 1
     for d, s in zip(reversed(dims), reversed(steps), strict=True):
         if d > 1 and s != n:
@@ -108,7 +106,7 @@ def _is_dense(dims: list[int], steps: list[int]) -> bool:
     return True
 
 
-def _row_for_all(dims: list[int], steps: list[int], b: Tensor, m: int) -> Tensor | None:
+def _row_for_all(dims: Sequence[int], steps: Sequence[int], b: Tensor, m: int) -> Tensor | None:
     """The constant as a bias of `m`: its last dimension is the row, all others repeat it."""
     if dims[-1] != m and not (m == 1 and b.size == 1):
         return None

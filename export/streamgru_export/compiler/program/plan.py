@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streamgru.layout import Code, Kind, rounded
+from streamgru.layout import Code, Kind, lists_of, rounded
 
 from .program import Operator, Program, Tensor
 from .views import row_major
@@ -104,14 +104,10 @@ def _same_walk(op: Operator, y: Tensor) -> list[Tensor]:
         return [x for x in op.inputs if x is not None]
     if op.code != Code.BINARY:
         return []
-    rank = int(op.params[1])
-    dims = [int(d) for d in op.params[2 : 2 + rank]]
-    dense = list(row_major(dims))
-    found = []
-    for k, x in enumerate(op.inputs):
-        strides = op.params[2 + (k + 1) * rank : 2 + (k + 2) * rank]
-        if x is not None and list(strides) == dense and x.dtype == y.dtype:
-            found.append(x)
+    dims, *steps = lists_of(op.code, op.params)
+    dense = row_major(dims)
+    walks = zip(op.inputs, steps, strict=True)
+    found = [x for x, strides in walks if x is not None and strides == dense and x.dtype == y.dtype]
     others = [x for x in op.inputs if x is not None]
     # An operand that is also read in another order must not be overwritten.
     return [x for x in found if sum(o.root is x.root for o in others) == sum(o.root is x.root for o in found)]

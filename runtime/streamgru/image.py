@@ -16,7 +16,8 @@ import numpy.typing as npt
 from ._kernel import ffi, lib
 from ._status import aligned, raise_for
 from .errors import ImageError
-from .tensors import DTYPES, TensorInfo
+from .layout import ALIGN, Dtype, header_of
+from .tensors import FRAME_DTYPES, TensorInfo
 
 
 class Image:
@@ -48,7 +49,7 @@ class Image:
         memory: npt.NDArray[np.uint8] = np.frombuffer(image, np.uint8)
         if len(memory) == 0:
             raise ImageError(f"{name}: an empty file is not a .sgru image: compile the model again")
-        if memory.ctypes.data % 64 or memory.flags.writeable:
+        if memory.ctypes.data % ALIGN or memory.flags.writeable:
             memory = aligned(len(memory))
             memory[:] = np.frombuffer(image, np.uint8)
         self._image = memory
@@ -70,7 +71,7 @@ class Image:
         for i in range(count):
             raise_for(lib.sgru_tensor(self._c, kind, i, info), "reading the image")
             name = ffi.string(info.name).decode("utf-8", "replace")
-            if info.dtype not in DTYPES:
+            if info.dtype not in FRAME_DTYPES:
                 raise ImageError(f"tensor {name!r} has a dtype that frames cannot have")
             if max(axes.get(name) or 0, batch.get(name) or 0) > info.rank:
                 raise ImageError(f"tensor {name!r} has no such axis as the JSON block says")
@@ -79,7 +80,7 @@ class Image:
                 TensorInfo(
                     name,
                     tuple(info.shape[0 : info.rank]),
-                    DTYPES[info.dtype],
+                    Dtype(info.dtype).numpy,
                     axes.get(name),
                     source if source and all(source) else None,
                     batch.get(name),
@@ -125,9 +126,10 @@ class Image:
 
 def _metadata(image: npt.NDArray[np.uint8], name: str) -> dict[str, Any]:
     """The JSON block of an image that the core has found whole."""
-    at, size = image[96:112].view("<u8")
+    header = header_of(image)
+    at, size = int(header["json"]), int(header["json_size"])
     try:
-        block = json.loads(image[int(at) : int(at + size)].tobytes() or b"{}")
+        block = json.loads(image[at : at + size].tobytes() or b"{}")
     except (ValueError, RecursionError) as error:
         raise ImageError(f"{name}: the JSON block cannot be read: {error}") from error
     if not isinstance(block, dict):

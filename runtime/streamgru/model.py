@@ -16,6 +16,7 @@ from ._status import aligned
 from ._workshop import workshop
 from .errors import ModelError, OptionError
 from .image import Image
+from .layout import HEADER, header_of
 from .pool import Pool
 from .sequences import run_fresh
 from .stream import Stream
@@ -30,7 +31,6 @@ NonFinite: TypeAlias = Literal["refuse", "pass"]
 
 BLOCK_BYTES = 256 * 1024  # a block's intermediate values should stay in the cache
 MOST_BLOCK = 16
-HEADER_BYTES = 128
 
 
 class Model(Image):
@@ -265,8 +265,8 @@ def _read_image(path: Path, file: BinaryIO, mapped: bool, said: Mapping[str, Any
     if mapped and size:
         return np.frombuffer(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ), np.uint8)
     file.seek(0)
-    header = file.read(HEADER_BYTES)
-    if int.from_bytes(header[16:24], "little") != size:
+    header = file.read(HEADER.itemsize)
+    if len(header) < HEADER.itemsize or header_of(header)["file_size"] != size:
         return np.frombuffer(header, np.uint8)  # enough to be refused by the right name, however long the file is
     memory = aligned(size)
     file.seek(0)

@@ -21,6 +21,7 @@ from ._status import aligned, raise_for
 from ._threads import Threads
 from .errors import ModelError, NonFiniteError, OptionError, ShapeError, StateError
 from .image import Image
+from .layout import rounded
 from .tensors import Array, Frames, TensorInfo, as_frame, as_frames, as_list, check_array, one_or_all
 
 MOST_FRAMES = 2**31  # in a block
@@ -306,7 +307,7 @@ class Stream:
         for tensor in self.model.states:
             count = int(np.prod(tensor.shape, dtype=np.int64)) * tensor.dtype.itemsize
             found[tensor.name] = saved[at : at + count].view(tensor.dtype).reshape(tensor.shape)
-            at += -(-count // 64) * 64
+            at += rounded(count)
         return found
 
     @property

@@ -12,20 +12,15 @@ from typing import Any, Protocol, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
-from ._kernel import lib
 from ._printable import printable
 from .errors import ShapeError
+from .layout import Dtype
 
 Array: TypeAlias = npt.NDArray[Any]
 Frames: TypeAlias = "Array | Mapping[str, Array]"
 Outputs: TypeAlias = "Array | dict[str, Array]"
 
-DTYPES: dict[int, np.dtype[Any]] = {
-    lib.SGRU_F32: np.dtype(np.float32),
-    lib.SGRU_I64: np.dtype(np.int64),
-    lib.SGRU_I32: np.dtype(np.int32),
-    lib.SGRU_BOOL: np.dtype(np.bool_),
-}
+FRAME_DTYPES = (Dtype.F32, Dtype.I64, Dtype.I32, Dtype.BOOL)
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,8 @@ from torch import nn
 
 import streamgru
 from export.graphs import onnxruntime
+from streamgru.layout import Code
 from streamgru_export.compiler.compile import Compiled
-from streamgru_export.compiler.program.program import Code
 from streamgru_export.oracle.model import Float64Model
 
 I, H = 5, 7  # noqa: E741 - the field's names

@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from streamgru.errors import ModelError
+from streamgru.layout import Code, index_of
 from streamgru.model import Model
 from streamgru_export.parity.setup import given_frames, random_frames
 
-from .program.program import Code, Program
+from .program.program import Program
 
 FRAMES = 256  # random ones, where none are given
 
@@ -94,5 +95,6 @@ def _id_tables(program: Program) -> dict[str, int]:
         ids = op.inputs[1] if op.code == Code.GATHER else None
         for port in program.inputs if ids is not None else []:
             if ids is not None and ids.root is port:
-                tables[port.name] = min(int(op.params[1]), tables.get(port.name, int(op.params[1])))
+                rows = int(op.params[index_of(Code.GATHER, "dim")])
+                tables[port.name] = min(rows, tables.get(port.name, rows))
     return tables

@@ -15,8 +15,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
+from streamgru.layout import Code
+
 from .graph.graph import Graph, Node
-from .program.program import Code, Operator, Program
+from .program.program import Operator, Program
 
 Census = dict[str, dict[str, int]]  # ONNX operator -> what its nodes became -> how many
 

@@ -9,31 +9,20 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 from pathlib import Path, PurePosixPath
 
-import numpy as np
-
 import streamgru
+from streamgru.layout import FUNCTIONS_AT, Code, Dtype, Tables, tables_of
 
 CORE = ("model.c", "stream.c", "cpu.c", "ops/table.c")
-# Where the parameters of an operator name functions (docs/format.md). An operator that is not here may name any.
-FUNCTIONS_AT: dict[int, tuple[int, ...]] = {
-    **dict.fromkeys((1, 2, 3, 4, 5, 6, 7, 18, 33, 64, 65, 66, 67, 68, 69, 82), ()),
-    **dict.fromkeys((16, 17), (0,)),
-    **dict.fromkeys((50, 80, 81), (16,)),
-    32: (3,),
-    48: (17, 20),
-    49: (21, 24, 27),
-}
-BINARY = 17  # its functions are those of two elements
 PASSES_ON = "ops/elementwise.c"  # names functions to tell them apart, and calls those it is given
 QUIET = (
     "#ifdef __clang__",
     '#pragma clang diagnostic ignored "-Wunused-function" /* inline ones, of other operators */',
     "#endif",
 )
-KERNELS_OF = {5: ("affine_f16",), 6: ("quantise", "affine_i8")}  # those of weights in half precision and of 8 bits
+KERNELS_OF = {Dtype.F16: ("affine_f16",), Dtype.I8: ("quantise", "affine_i8")}  # of matrices of these
 RARE_FILE = "kernels/rare.c"  # doubles, large on a small processor: only where one of its functions is needed
 RARE = {"F_SIN", "F_COS", "B_POW", "B_MOD", "B_FMOD"}
 
@@ -128,8 +117,9 @@ def amalgamate(image: bytes, kernels: Iterable[str] = ("ref",), folder: Path | N
         raise ValueError(
             f"there are no kernels {', '.join(unknown)}: choose among {', '.join(sorted(sources.kernels))}"
         )
-    operators = _operators(image)
-    _keep_rows(sources, {code for code, _ in operators} or {1})  # C has no empty arrays
+    tables = tables_of(image)
+    operators = _operators(tables)
+    _keep_rows(sources, {code for code, _ in operators} or {Code.COPY})  # C has no empty arrays
     _keep_tables(sources, isas)
     files = _needed(sources, isas)
     used = _functions(sources, files, operators)
@@ -138,24 +128,17 @@ def amalgamate(image: bytes, kernels: Iterable[str] = ("ref",), folder: Path | N
     units = {file: sources.expanded(file) for file in files}
     shared = {header: INCLUDE.sub("", sources.text[header]) for header in sources.headers(files)}
     del shared["streamgru.h"]
-    _leave_out_kernels(shared, units, _weights(image))
+    _leave_out_kernels(shared, units, set(tables.tensors["dtype"].tolist()))
     _part_names(shared, units)
     return "\n".join([_top(isas, used, sources), *shared.values(), *map(_closed, units.values())])
 
 
-def _operators(image: bytes) -> list[tuple[int, list[int]]]:
+def _operators(tables: Tables) -> list[tuple[Code, list[int]]]:
     """Code and parameters of each operator of an image."""
-    count = int(np.frombuffer(image, "<u4", 1, 36)[0])
-    records, words = (int(offset) for offset in np.frombuffer(image, "<u8", 2, 72))
-    found = []
-    for at in range(records, records + 32 * count, 32):
-        code, n_in, n_out, n_params = (int(n) for n in np.frombuffer(image, "<u2", 4, at))
-        first = int(np.frombuffer(image, "<u4", 1, at + 8)[0]) + n_in + n_out
-        found.append((code, np.frombuffer(image, "<u4", n_params, words + 4 * first).tolist()))
-    return found
+    return [(Code(op["code"]), tables.words_of(op)[2]) for op in tables.operators]
 
 
-def _keep_rows(sources: Sources, codes: set[int]) -> None:
+def _keep_rows(sources: Sources, codes: Set[int]) -> None:
     """The table of operators with the rows of these codes alone."""
     rows = re.compile(r"^ +\[(\d+)\] = &\w+,\n", re.MULTILINE)
     table = sources.text["ops/table.c"]
@@ -181,7 +164,7 @@ def _needed(sources: Sources, isas: Iterable[str]) -> list[str]:
     return files
 
 
-def _functions(sources: Sources, files: Iterable[str], operators: Iterable[tuple[int, list[int]]]) -> set[str]:
+def _functions(sources: Sources, files: Iterable[str], operators: Iterable[tuple[Code, list[int]]]) -> set[str]:
     """The functions that operators call by name, or by their parameters."""
     numbers = _numbers(sources)
     used = set()
@@ -192,9 +175,7 @@ def _functions(sources: Sources, files: Iterable[str], operators: Iterable[tuple
             )
             used |= set(re.findall(r"\b[FB]_[A-Z_]+\b", text)) & set(numbers)
     for code, params in operators:
-        if code not in FUNCTIONS_AT:
-            return set(numbers)
-        kind = "B_" if code == BINARY else "F_"
+        kind = "B_" if code == Code.BINARY else "F_"
         wanted = [params[at] for at in FUNCTIONS_AT[code]]
         used |= {name for name, number in numbers.items() if number in wanted and name.startswith(kind)}
     return used
@@ -209,13 +190,6 @@ def _numbers(sources: Sources) -> dict[str, int]:
             number = int(value) if value else number + 1
             numbers[name] = number
     return numbers
-
-
-def _weights(image: bytes) -> set[int]:
-    """The dtypes of an image's tensors."""
-    count = int(np.frombuffer(image, "<u4", 1, 32)[0])
-    at = int(np.frombuffer(image, "<u8", 1, 64)[0])
-    return {image[at + 64 * i] for i in range(count)}
 
 
 def _leave_out_kernels(shared: dict[str, str], units: dict[str, str], dtypes: set[int]) -> None:

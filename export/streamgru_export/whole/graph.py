@@ -12,25 +12,15 @@ from functools import cached_property
 from pathlib import Path
 
 import onnx
-from onnx import TensorProto
 
 from streamgru.errors import ModelError, ShapeError
 
 from ..compiler.compile import compile
+from ..compiler.graph.dtypes import WORDS
 from ..compiler.graph.graph import TensorType
 from ..compiler.graph.onnx_reader import read
 from ..compiler.static.specialise import specialise
 from ..compiler.stream.timeline import Timeline, find_time
-
-TYPES: dict[int, str] = {  # as onnxruntime spells them
-    TensorProto.FLOAT: "tensor(float)",
-    TensorProto.DOUBLE: "tensor(double)",
-    TensorProto.FLOAT16: "tensor(float16)",
-    TensorProto.BFLOAT16: "tensor(bfloat16)",
-    TensorProto.INT64: "tensor(int64)",
-    TensorProto.INT32: "tensor(int32)",
-    TensorProto.BOOL: "tensor(bool)",
-}
 
 
 @dataclass(frozen=True)
@@ -149,4 +139,4 @@ def _port(value: onnx.ValueInfoProto, named: set[str]) -> NodeArg:
         d.dim_value if d.HasField("dim_value") else d.dim_param if d.dim_param and d.dim_param in named else None
         for d in tensor.shape.dim
     ]
-    return NodeArg(value.name, shape, TYPES[tensor.elem_type])
+    return NodeArg(value.name, shape, WORDS[tensor.elem_type])

@@ -14,17 +14,9 @@ import numpy as np
 from streamgru.errors import ShapeError
 from streamgru.tensors import Array
 
+from ..compiler.graph.dtypes import FED
 from .graph import NodeArg, WholeGraph
 from .model import Images
-
-DTYPES: dict[str, np.dtype[Any]] = {
-    "tensor(float)": np.dtype(np.float32),
-    "tensor(double)": np.dtype(np.float64),
-    "tensor(float16)": np.dtype(np.float16),
-    "tensor(int64)": np.dtype(np.int64),
-    "tensor(int32)": np.dtype(np.int32),
-    "tensor(bool)": np.dtype(np.bool_),
-}
 
 
 class InferenceSession:
@@ -101,13 +93,13 @@ class InferenceSession:
         if set(input_feed) != {arg.name for arg in self._inputs}:
             raise ShapeError(f"the inputs are {[arg.name for arg in self._inputs]}, got {list(input_feed)}")
         results = self._images.run({arg.name: _as_fed(arg, input_feed[arg.name]) for arg in self._inputs}, "pass")
-        return [results[name].astype(DTYPES.get(known[name].type, results[name].dtype), copy=False) for name in wanted]
+        return [results[name].astype(FED[known[name].type], copy=False) for name in wanted]
 
 
 def _as_fed(arg: NodeArg, value: Any) -> Array:
     """The array in the dtype that the image has."""
     array = np.asarray(value)
-    declared = DTYPES.get(arg.type, np.dtype(np.float32))  # bfloat16 is fed as float32
+    declared = FED[arg.type]
     if array.dtype != declared:
         raise ShapeError(f"input {arg.name!r}: expected {declared}, got {array.dtype}; convert it with .astype")
     return np.asarray(array, np.float32 if declared.kind == "f" else declared, order="C")

@@ -6,10 +6,11 @@ from onnx import TensorProto, helper
 
 from export.graphs import model, node
 from streamgru.errors import ModelError
+from streamgru.layout import Kind
 from streamgru_export.compiler.compile import compile
 from streamgru_export.compiler.graph import blame
 from streamgru_export.compiler.program import copies
-from streamgru_export.compiler.program.program import Kind, Tensor
+from streamgru_export.compiler.program.program import Tensor
 from streamgru_export.compiler.program.views import View
 
 

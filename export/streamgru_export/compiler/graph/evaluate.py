@@ -16,18 +16,12 @@ from onnx import TensorProto, TypeProto, helper, numpy_helper
 from onnx.reference.ops import load_op
 
 from streamgru.errors import ModelError
+from streamgru.layout import MAX_ELEMENTS, MAX_RANK
 
+from .dtypes import FROM_ONNX, TO_ONNX
 from .graph import Array, Node, TensorType
 
-MAX_ELEMENTS = 2**31 - 1  # of one tensor: the C core counts them in 31 bits
 SMALL = 4096  # elements of a constant that inference may look at
-TO_ONNX: dict[np.dtype[Any], int] = {
-    np.dtype(np.float32): TensorProto.FLOAT,
-    np.dtype(np.int64): TensorProto.INT64,
-    np.dtype(np.int32): TensorProto.INT32,
-    np.dtype(np.bool_): TensorProto.BOOL,
-}
-FROM_ONNX: dict[int, np.dtype[Any]] = {v: k for k, v in TO_ONNX.items()}
 RECURRENT = {"GRU": 3, "LSTM": 4, "RNN": 1}  # gates
 SHAPELESS = {"GroupNormalization"}  # ONNX infers nothing for them; the output is as the input
 # Functions in older operator sets, where ONNX infers nothing; what they take and give is the same since.
@@ -103,7 +97,7 @@ def _tensor_type(proto: TypeProto | None, node: Node, output: str) -> TensorType
     if any(d.WhichOneof("value") != "dim_value" for d in dims):
         raise ModelError(f"{node}: the shape of its output '{output}' depends on the data, which cannot be compiled")
     t = TensorType(FROM_ONNX[proto.tensor_type.elem_type], tuple(d.dim_value for d in dims))
-    if t.size > MAX_ELEMENTS or len(t.shape) > 8:
+    if t.size > MAX_ELEMENTS or len(t.shape) > MAX_RANK:
         raise ModelError(f"{node}: its output '{output}' of shape {list(t.shape)} is too large")
     return t
 

@@ -21,7 +21,9 @@ from onnx import TensorProto, helper, numpy_helper
 
 from streamgru._options import as_path
 from streamgru.errors import ModelError
+from streamgru.layout import MAX_RANK
 
+from .dtypes import HELD, ROUNDED
 from .external_data import load_external
 from .functions import inline_functions
 from .graph import Array, Dim, Graph, Node, Port
@@ -31,17 +33,9 @@ MAX_FILE_BYTES = 2**31  # protobuf's own limit
 MAX_NODES = 100_000
 MAX_TENSOR_BYTES = 2**31
 MAX_TOTAL_BYTES = 2**32
-MAX_RANK = 8
 MAX_DEPTH = 16  # of subgraphs inside subgraphs
 
-WIDER = {TensorProto.FLOAT16, TensorProto.BFLOAT16, TensorProto.DOUBLE}  # all become float32
 NARROWER = {TensorProto.INT8, TensorProto.UINT8}
-DTYPES: dict[int, np.dtype[Any]] = {
-    TensorProto.FLOAT: np.dtype(np.float32),
-    TensorProto.INT64: np.dtype(np.int64),
-    TensorProto.INT32: np.dtype(np.int32),
-    TensorProto.BOOL: np.dtype(np.bool_),
-}
 # What Einsum can say. At another character onnx's shape inference does not end.
 EQUATION = re.compile(r"[A-Za-z., ]*(->[A-Za-z. ]*)?")
 CELLS = ("GRU", "LSTM", "RNN")
@@ -149,7 +143,7 @@ class _Reader:
 
     def _port(self, value: onnx.ValueInfoProto, depth: int) -> Port:
         if depth and value.type.WhichOneof("value") == "sequence_type":  # of a loop's body: static/loops.py knows it
-            return Port(value.name, DTYPES[TensorProto.FLOAT], ())
+            return Port(value.name, HELD[TensorProto.FLOAT], ())
         if value.type.WhichOneof("value") not in ("tensor_type", None):
             raise ModelError(f"'{value.name}' is no tensor but a {value.type.WhichOneof('value')}: not supported")
         tensor = value.type.tensor_type
@@ -166,14 +160,13 @@ class _Reader:
         )
 
     def dtype(self, code: int, who: str) -> np.dtype[Any]:
-        if code in WIDER:
+        if code in ROUNDED:
             self.narrowed.add(TensorProto.DataType.Name(code).lower())
-            return DTYPES[TensorProto.FLOAT]
-        if code not in DTYPES:
+        if code not in HELD:
             name = TensorProto.DataType.Name(code) if code in TensorProto.DataType.values() else str(code)
             hint = ". A quantised model: give the float model that it was made from" if code in NARROWER else ""
             raise ModelError(f"{who} has the dtype {name.lower()}; float, int64, int32 and bool are supported{hint}")
-        return DTYPES[code]
+        return HELD[code]
 
     def tensor(self, proto: onnx.TensorProto, name: str) -> Array:
         """The array of a TensorProto; its declared size is checked before anything is allocated."""
@@ -232,7 +225,7 @@ class _Reader:
             return text
         if kind == onnx.AttributeProto.STRINGS:
             return [v.decode("utf-8", "replace") for v in value]
-        if (a.name, kind) == ("to", onnx.AttributeProto.INT) and value in WIDER:
+        if (a.name, kind) == ("to", onnx.AttributeProto.INT) and value in ROUNDED:
             self.dtype(value, str(node))
             return int(TensorProto.FLOAT)
         if a.name.endswith(("axis", "axes")) or a.name == "perm":

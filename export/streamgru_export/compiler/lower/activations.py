@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 
 from streamgru.errors import ModelError
+from streamgru.layout import Unary
 
 from ..graph.graph import Node
 
@@ -14,18 +15,18 @@ from ..graph.graph import Node
 # The defaults are those of the ONNX operators of that name. Affine is none today; when it was one, its defaults were 1
 # and 0. ScaledTanh never had any (NAN): the node must give its numbers. onnxruntime takes 0 for what is missing of
 # these two and of ThresholdedRelu, which makes the first two zero everywhere.
-FUNCTIONS: dict[str, tuple[int, float | None, float | None]] = {
-    "sigmoid": (1, None, None),
-    "tanh": (2, None, None),
-    "relu": (3, None, None),
-    "leakyrelu": (4, 0.01, None),
-    "elu": (5, 1.0, None),
-    "hardsigmoid": (6, 0.2, 0.5),
-    "softsign": (7, None, None),
-    "softplus": (8, None, None),
-    "thresholdedrelu": (34, 1.0, None),  # x >= alpha inside a cell
-    "scaledtanh": (10, math.nan, math.nan),
-    "affine": (11, 1.0, 0.0),
+FUNCTIONS: dict[str, tuple[Unary, float | None, float | None]] = {
+    "sigmoid": (Unary.SIGMOID, None, None),
+    "tanh": (Unary.TANH, None, None),
+    "relu": (Unary.RELU, None, None),
+    "leakyrelu": (Unary.LEAKY_RELU, 0.01, None),
+    "elu": (Unary.ELU, 1.0, None),
+    "hardsigmoid": (Unary.HARD_SIGMOID, 0.2, 0.5),
+    "softsign": (Unary.SOFTSIGN, None, None),
+    "softplus": (Unary.SOFTPLUS, None, None),
+    "thresholdedrelu": (Unary.THRESHOLDED_RELU_EQ, 1.0, None),  # x >= alpha inside a cell
+    "scaledtanh": (Unary.SCALED_TANH, math.nan, math.nan),
+    "affine": (Unary.AFFINE, 1.0, 0.0),
 }
 DEFAULTS = {"GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"], "RNN": ["Tanh"]}
 
@@ -34,7 +35,7 @@ DEFAULTS = {"GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"], "RN
 class Activation:
     """A function of the image with its numbers."""
 
-    function: int
+    function: Unary
     alpha: float
     beta: float
 

@@ -6,28 +6,37 @@ A value is a view until an operator needs it in a row; only then is it copied, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from typing import Any
 
 import numpy as np
 
 from streamgru.errors import ModelError
+from streamgru.layout import Binary, Code, Kind, Layout, Reduction, Unary
 
 from ..graph.graph import Array, Graph, Node, TensorType
-from ..program.program import Code, Kind, Operator, Program, Tensor, constant
+from ..program.program import Operator, Program, Tensor, constant
 from ..program.views import View, merge, row_major, whole
 
-_COMPARE, _INTEGERS = set(range(16, 21)), {0, 1, 2, 3, 5, 6, 8, 9}
+_LOGIC = {Binary.AND, Binary.OR, Binary.XOR}
+_UNARY_INTEGERS = {Unary.NEG, Unary.ABS}
+_BINARY_INTEGERS = set(Binary) - _LOGIC - {Binary.POW, Binary.PRELU}
+_REDUCE_INTEGERS = {Reduction.SUM, Reduction.MEAN, Reduction.MAX, Reduction.MIN, Reduction.PROD}
 # operator -> dtype -> the functions that it has for it
-ACCEPTED: dict[Code, dict[str, set[int]]] = {
-    Code.UNARY: {"float32": set(range(34)) - {30}, "int64": {17, 18}, "int32": {17, 18}, "bool": {30}},
-    Code.BINARY: {
-        "float32": set(range(10)) | _COMPARE,
-        "int64": _INTEGERS | _COMPARE,
-        "int32": _INTEGERS | _COMPARE,
-        "bool": {16, 24, 25, 26},
+ACCEPTED: dict[Code, dict[str, Set[int]]] = {
+    Code.UNARY: {
+        "float32": set(Unary) - {Unary.NOT, Unary.THRESHOLDED_RELU_EQ},
+        "int64": _UNARY_INTEGERS,
+        "int32": _UNARY_INTEGERS,
+        "bool": {Unary.NOT},
     },
-    Code.REDUCE: {"float32": set(range(9)), "int64": set(range(5)), "int32": set(range(5))},
+    Code.BINARY: {
+        "float32": set(Binary) - _LOGIC,
+        "int64": _BINARY_INTEGERS,
+        "int32": _BINARY_INTEGERS,
+        "bool": {Binary.EQUAL, *_LOGIC},
+    },
+    Code.REDUCE: {"float32": set(Reduction), "int64": _REDUCE_INTEGERS, "int32": _REDUCE_INTEGERS},
 }
 FLOAT_ONLY = {
     Code.AFFINE, Code.MATMUL, Code.SOFTMAX, Code.NORMALIZE, Code.CONV, Code.CONV_TRANSPOSE, Code.POOL,
@@ -132,7 +141,7 @@ class Context:
 
     def in_row(self, view: View) -> View:
         """The view itself where its elements lie in a row, else a copy of it."""
-        if view.is_row_major and view.tensor.layout == 0:
+        if view.is_row_major and view.tensor.layout == Layout.ROWS:
             return view
         if view not in self._copies:
             self._copies[view] = self.copied(view)
@@ -225,12 +234,12 @@ class Context:
             hint = "; cast to float before it" if code == Code.REDUCE else ""
             raise ModelError(f"{node}: {node.op_type} of {name} is not supported{hint}")
 
-    def unary(self, node: Node, x: Tensor, y: Tensor, function: int, alpha: float = 0.0, beta: float = 0.0) -> None:
+    def unary(self, node: Node, x: Tensor, y: Tensor, function: Unary, alpha: float = 0.0, beta: float = 0.0) -> None:
         """UNARY of tensors with the same number of elements."""
         self.check_dtype(node, Code.UNARY, function, x.dtype)
         self.emit(Code.UNARY, [x], [y], [function, float(alpha), float(beta)], node.name)
 
-    def binary(self, node: Node, function: int, a: View, b: View, y: Tensor) -> None:
+    def binary(self, node: Node, function: Binary, a: View, b: View, y: Tensor) -> None:
         """BINARY with broadcasting; `y` has the broadcast shape."""
         self.check_dtype(node, Code.BINARY, function, a.tensor.dtype)
         (a_tensor, a), (b_tensor, b) = self.strided(a.expand(y.shape)), self.strided(b.expand(y.shape))

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from streamgru.errors import ModelError
+from streamgru.layout import Code, Pooling, Unary
 
 from ..graph.graph import Node
-from ..program.program import Code
 from ..program.views import View
 from .context import Context
 from .dense import affine
@@ -77,7 +77,7 @@ def _convolution(ctx: Context, node: Node, code: Code) -> None:
     kernel = ctx.row(ctx.view(node.inputs[1]), w if len(w) == 4 else (*w[:2], 1, w[2]))
     bias = ctx.row(ctx.view(node.inputs[2])) if node.input(2) else None
     params: list[int | float] = [*x.shape[:2], *_plane(x.shape), out[1], *_plane(out), node.attrs.get("group", 1)]
-    params += [*window.kernel, *window.strides, *window.begin, *window.dilations, 0, 0.0, 0.0]
+    params += [*window.kernel, *window.strides, *window.begin, *window.dilations, Unary.IDENTITY, 0.0, 0.0]
     ctx.emit(code, [ctx.row(x), kernel, bias], [ctx.output(node)], params, node.name)
 
 
@@ -102,8 +102,9 @@ def pool(ctx: Context, node: Node) -> None:
     if any(node.outputs[1:]):
         raise ModelError(f"{node}: its output Indices is not supported")
     window = _window(node, list(node.attrs["kernel_shape"]), x.shape[2:], out[2:], False)
-    average, include_pad = int(node.op_type == "AveragePool"), int(node.attrs.get("count_include_pad", 0))
-    params = [average, *x.shape[:2], *_plane(x.shape), *_plane(out), *window.kernel, *window.strides,
+    pooling = Pooling.AVERAGE if node.op_type == "AveragePool" else Pooling.MAX
+    include_pad = int(node.attrs.get("count_include_pad", 0))
+    params = [pooling, *x.shape[:2], *_plane(x.shape), *_plane(out), *window.kernel, *window.strides,
               *window.begin, *window.dilations, include_pad, *window.end]  # fmt: skip
     ctx.emit(Code.POOL, [ctx.row(x)], [ctx.output(node)], params, node.name)
 

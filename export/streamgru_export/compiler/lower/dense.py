@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from streamgru.layout import Binary, Code, Unary
+
 from ..graph.graph import Array, Node
-from ..program.program import Code, Tensor, packed
+from ..program.program import Tensor, packed
 from ..program.views import View, whole
 from .context import Context
-from .elementwise import ADD, AFFINE, MUL
 
 
 def affine(ctx: Context, node: Node, x: View, w: Array, bias: Array | None, y: Tensor) -> None:
@@ -17,7 +18,7 @@ def affine(ctx: Context, node: Node, x: View, w: Array, bias: Array | None, y: T
     weights = ctx.shared(("packed", w.shape, w.tobytes()), lambda: packed(f"{name}/weight", w))
     vector = None if bias is None else ctx.constant(f"{name}/bias", bias)
     n = x.size // k
-    ctx.emit(Code.AFFINE, [ctx.row(x, (n, k)), weights, vector], [y], [n, m, k, 0, 0.0, 0.0], node.name)
+    ctx.emit(Code.AFFINE, [ctx.row(x, (n, k)), weights, vector], [y], [n, m, k, Unary.IDENTITY, 0.0, 0.0], node.name)
 
 
 def matmul(ctx: Context, node: Node) -> None:
@@ -81,7 +82,7 @@ def gemm(ctx: Context, node: Node) -> None:
     product(ctx, node, a, b, y)
     if alpha != 1:
         scaled = ctx.new(node.outputs[0], y.shape)
-        ctx.unary(node, y, scaled, AFFINE, float(alpha))
+        ctx.unary(node, y, scaled, Unary.AFFINE, float(alpha))
         y = scaled
     _add_c(ctx, node, y, beta)
 
@@ -108,9 +109,9 @@ def _add_c(ctx: Context, node: Node, y: Tensor, beta: np.float32) -> None:
     c = ctx.view(node.input(2))
     if beta != 1:
         scaled = ctx.new(node.outputs[0], c.shape)
-        ctx.binary(node, MUL, c, whole(ctx.constant(f"{node.name}/beta", np.array(beta))), scaled)
+        ctx.binary(node, Binary.MUL, c, whole(ctx.constant(f"{node.name}/beta", np.array(beta))), scaled)
         c = whole(scaled)
-    ctx.binary(node, ADD, whole(y), c, ctx.output(node))
+    ctx.binary(node, Binary.ADD, whole(y), c, ctx.output(node))
 
 
 LOWER = {"MatMul": matmul, "Gemm": gemm}

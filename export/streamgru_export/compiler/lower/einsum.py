@@ -8,15 +8,12 @@ from string import ascii_letters
 import numpy as np
 
 from streamgru.errors import ModelError
+from streamgru.layout import Binary, Code, Reduction
 
 from ..graph.graph import Array, Node
-from ..program.program import Code
 from ..program.views import View, whole
 from .context import Context
 from .dense import affine, product
-from .elementwise import MUL
-
-SUM = 0
 
 
 def parse(node: Node, ranks: Sequence[int]) -> tuple[list[str], str]:
@@ -80,8 +77,8 @@ def _summed(ctx: Context, node: Node, view: View, term: str, wanted: str) -> tup
     shape = [view.shape[i] for i in kept]
     n = _product(view.shape[i] for i in gone)
     y = ctx.new(node.outputs[0], shape, view.tensor.dtype)
-    ctx.check_dtype(node, Code.REDUCE, SUM, y.dtype)
-    ctx.emit(Code.REDUCE, [ctx.row(view.transpose([*kept, *gone]))], [y], [SUM, y.size, n, 1], node.name)
+    ctx.check_dtype(node, Code.REDUCE, Reduction.SUM, y.dtype)
+    ctx.emit(Code.REDUCE, [ctx.row(view.transpose([*kept, *gone]))], [y], [Reduction.SUM, y.size, n, 1], node.name)
     return whole(y), "".join(term[i] for i in kept)
 
 
@@ -116,7 +113,7 @@ def _pair(
         middle = len(batch)
         outside = View(b.tensor, b.offset, (*b.shape[:middle], *[1] * len(rows), *b.shape[middle:]),
                        (*b.strides[:middle], *[0] * len(rows), *b.strides[middle:]))  # fmt: skip
-        ctx.binary(node, MUL, inside, outside, y)
+        ctx.binary(node, Binary.MUL, inside, outside, y)
         return whole(y), term
     leads, m, k, n = [sizes[c] for c in batch], size(rows), size(summed), size(columns)
     y = ctx.new(node.outputs[0], [*leads, m, n])

@@ -8,51 +8,63 @@ from typing import Any
 import numpy as np
 
 from streamgru.errors import ModelError
+from streamgru.layout import Binary, Code, Unary
 
 from ..graph.graph import Node
-from ..program.program import Code, Tensor
+from ..program.program import Tensor
 from ..program.views import View, merge, row_major, whole
 from .context import Context
 
-# ONNX operator -> (function, {parameter: (attribute, default)}); docs/format.md numbers the functions.
-UNARY: dict[str, tuple[int, tuple[tuple[str, float], ...]]] = {
-    "Sigmoid": (1, ()),
-    "Tanh": (2, ()),
-    "Relu": (3, ()),
-    "LeakyRelu": (4, (("alpha", 0.01),)),
-    "Elu": (5, (("alpha", 1.0),)),
-    "HardSigmoid": (6, (("alpha", 0.2), ("beta", 0.5))),
-    "Softsign": (7, ()),
-    "Softplus": (8, ()),
-    "ThresholdedRelu": (9, (("alpha", 1.0),)),
-    "Exp": (13, ()),
-    "Log": (14, ()),
-    "Sqrt": (15, ()),
-    "Reciprocal": (16, ()),
-    "Neg": (17, ()),
-    "Abs": (18, ()),
-    "Floor": (19, ()),
-    "Ceil": (20, ()),
-    "Sign": (21, ()),
-    "Erf": (22, ()),
-    "Selu": (23, (("alpha", 1.67326319217681884765625), ("gamma", 1.05070102214813232421875))),
-    "HardSwish": (26, ()),
-    "Round": (28, ()),
-    "Celu": (29, (("alpha", 1.0),)),
-    "Not": (30, ()),
-    "Mish": (31, ()),
-    "Sin": (32, ()),
-    "Cos": (33, ()),
+# ONNX operator -> (function, {parameter: (attribute, default)})
+UNARY: dict[str, tuple[Unary, tuple[tuple[str, float], ...]]] = {
+    "Sigmoid": (Unary.SIGMOID, ()),
+    "Tanh": (Unary.TANH, ()),
+    "Relu": (Unary.RELU, ()),
+    "LeakyRelu": (Unary.LEAKY_RELU, (("alpha", 0.01),)),
+    "Elu": (Unary.ELU, (("alpha", 1.0),)),
+    "HardSigmoid": (Unary.HARD_SIGMOID, (("alpha", 0.2), ("beta", 0.5))),
+    "Softsign": (Unary.SOFTSIGN, ()),
+    "Softplus": (Unary.SOFTPLUS, ()),
+    "ThresholdedRelu": (Unary.THRESHOLDED_RELU, (("alpha", 1.0),)),
+    "Exp": (Unary.EXP, ()),
+    "Log": (Unary.LOG, ()),
+    "Sqrt": (Unary.SQRT, ()),
+    "Reciprocal": (Unary.RECIPROCAL, ()),
+    "Neg": (Unary.NEG, ()),
+    "Abs": (Unary.ABS, ()),
+    "Floor": (Unary.FLOOR, ()),
+    "Ceil": (Unary.CEIL, ()),
+    "Sign": (Unary.SIGN, ()),
+    "Erf": (Unary.ERF, ()),
+    "Selu": (Unary.SELU, (("alpha", 1.67326319217681884765625), ("gamma", 1.05070102214813232421875))),
+    "HardSwish": (Unary.HARD_SWISH, ()),
+    "Round": (Unary.ROUND, ()),
+    "Celu": (Unary.CELU, (("alpha", 1.0),)),
+    "Not": (Unary.NOT, ()),
+    "Mish": (Unary.MISH, ()),
+    "Sin": (Unary.SIN, ()),
+    "Cos": (Unary.COS, ()),
 }
 BOUNDS: dict[str, tuple[int, int | None]] = {"Relu": (0, None), "Sign": (-1, 1)}  # of integers
 BINARY = {
-    "Add": 0, "Sub": 1, "Mul": 2, "Div": 3, "Pow": 4, "Min": 5, "Max": 6, "PRelu": 7, "Mod": 8,
-    "Equal": 16, "Less": 17, "LessOrEqual": 18, "Greater": 19, "GreaterOrEqual": 20,
-    "And": 24, "Or": 25, "Xor": 26,
-}  # fmt: skip
-ADD, SUB, MUL, POW, MIN, MAX, FMOD = 0, 1, 2, 4, 5, 6, 9
-AFFINE, CLIP, SQRT, RECIPROCAL, IDENTITY = 11, 12, 15, 16, 0
-SIGMOID_OF, GELU, GELU_TANH, SILU = 1, 24, 25, 27
+    "Add": Binary.ADD,
+    "Sub": Binary.SUB,
+    "Mul": Binary.MUL,
+    "Div": Binary.DIV,
+    "Pow": Binary.POW,
+    "Min": Binary.MIN,
+    "Max": Binary.MAX,
+    "PRelu": Binary.PRELU,
+    "Mod": Binary.MOD,
+    "Equal": Binary.EQUAL,
+    "Less": Binary.LESS,
+    "LessOrEqual": Binary.LESS_OR_EQUAL,
+    "Greater": Binary.GREATER,
+    "GreaterOrEqual": Binary.GREATER_OR_EQUAL,
+    "And": Binary.AND,
+    "Or": Binary.OR,
+    "Xor": Binary.XOR,
+}
 
 
 def unary(ctx: Context, node: Node) -> None:
@@ -60,11 +72,11 @@ def unary(ctx: Context, node: Node) -> None:
     dtype = ctx.type(node.inputs[0]).dtype
     if dtype.kind == "i" and node.op_type in BOUNDS:
         low, high = BOUNDS[node.op_type]
-        a, bounds = ctx.view(node.inputs[0]), [(MAX, low), (MIN, high)][: 1 if high is None else 2]
-        for function, bound in bounds:
-            b, last = ctx.constant(f"{node.name}/bound", np.array(bound, dtype)), (function, bound) == bounds[-1]
+        a, bounds = ctx.view(node.inputs[0]), [(Binary.MAX, low), (Binary.MIN, high)][: 1 if high is None else 2]
+        for nearer, bound in bounds:
+            b, last = ctx.constant(f"{node.name}/bound", np.array(bound, dtype)), (nearer, bound) == bounds[-1]
             y = ctx.output(node) if last else ctx.new(node.outputs[0], a.shape, dtype)
-            ctx.binary(node, function, a, whole(b), y)
+            ctx.binary(node, nearer, a, whole(b), y)
             a = whole(y)
         return
     function, params = UNARY[node.op_type]
@@ -72,7 +84,7 @@ def unary(ctx: Context, node: Node) -> None:
     _unary(ctx, node, function, *numbers)
 
 
-def _unary(ctx: Context, node: Node, function: int, alpha: float = 0.0, beta: float = 0.0) -> None:
+def _unary(ctx: Context, node: Node, function: Unary, alpha: float = 0.0, beta: float = 0.0) -> None:
     x = ctx.row(ctx.view(node.inputs[0]))
     ctx.unary(node, x, ctx.output(node), function, alpha, beta)
 
@@ -81,11 +93,11 @@ def binary(ctx: Context, node: Node) -> None:
     """Two operands with broadcasting; more than two are taken in turn."""
     function = BINARY[node.op_type]
     if node.op_type == "Mod" and node.attrs.get("fmod", 0):
-        function = FMOD
+        function = Binary.FMOD
     _chain(ctx, node, function)
 
 
-def _chain(ctx: Context, node: Node, function: int) -> None:
+def _chain(ctx: Context, node: Node, function: Binary) -> None:
     """The function over all inputs from left to right."""
     if len(node.inputs) == 1:
         ctx.views[node.outputs[0]] = ctx.view(node.inputs[0])
@@ -101,14 +113,14 @@ def _chain(ctx: Context, node: Node, function: int) -> None:
 
 def sum_(ctx: Context, node: Node) -> None:
     """Sum of any number of operands."""
-    _chain(ctx, node, ADD)
+    _chain(ctx, node, Binary.ADD)
 
 
 def mean(ctx: Context, node: Node) -> None:
     """Mean of any number of operands."""
-    _chain(ctx, node, ADD)
+    _chain(ctx, node, Binary.ADD)
     total = ctx.row(ctx.view(node.outputs[0]))
-    ctx.unary(node, total, ctx.output(node), AFFINE, 1.0 / len(node.inputs))
+    ctx.unary(node, total, ctx.output(node), Unary.AFFINE, 1.0 / len(node.inputs))
 
 
 def pow_(ctx: Context, node: Node) -> None:
@@ -117,14 +129,14 @@ def pow_(ctx: Context, node: Node) -> None:
     value = float(exponent.reshape(-1)[0]) if exponent is not None and exponent.size == 1 else math.nan
     x = ctx.view(node.inputs[0])
     if value == 2.0 and ctx.type(node.outputs[0]).shape == x.shape:
-        ctx.binary(node, MUL, x, x, ctx.output(node))
+        ctx.binary(node, Binary.MUL, x, x, ctx.output(node))
     elif value in (0.5, -1.0) and ctx.type(node.outputs[0]).shape == x.shape:
-        _unary(ctx, node, SQRT if value == 0.5 else RECIPROCAL)
+        _unary(ctx, node, Unary.SQRT if value == 0.5 else Unary.RECIPROCAL)
     else:
         exponents = ctx.view(node.inputs[1])
         if exponents.tensor.dtype != x.tensor.dtype:
             exponents = converted(ctx, node, exponents, x.tensor.dtype)
-        ctx.binary(node, POW, x, exponents, ctx.output(node))
+        ctx.binary(node, Binary.POW, x, exponents, ctx.output(node))
 
 
 def converted(ctx: Context, node: Node, view: View, dtype: Any) -> View:
@@ -146,7 +158,7 @@ def prelu(ctx: Context, node: Node) -> None:
     """PRelu: the slope broadcasts to x."""
     slope = ctx.const(node.inputs[1])
     if slope is not None and slope.size == 1:
-        _unary(ctx, node, 4, float(slope.reshape(-1)[0]))
+        _unary(ctx, node, Unary.LEAKY_RELU, float(slope.reshape(-1)[0]))
         return
     binary(ctx, node)
 
@@ -160,9 +172,9 @@ def clip(ctx: Context, node: Node) -> None:
         assert isinstance(low, float)
         assert isinstance(high, float)
         # With low > high ONNX gives high everywhere.
-        _unary(ctx, node, CLIP, min(low, high), high)
+        _unary(ctx, node, Unary.CLIP, min(low, high), high)
         return
-    for b, function in zip(node.inputs[1:3], (MAX, MIN), strict=False):
+    for b, function in zip(node.inputs[1:3], (Binary.MAX, Binary.MIN), strict=False):
         if b:
             y = ctx.new(node.outputs[0], x.shape, x.tensor.dtype)
             ctx.binary(node, function, x, ctx.view(b), y)
@@ -187,21 +199,21 @@ def _bound(ctx: Context, node: Node, attr: str, i: int) -> float | str:
 
 def gelu(ctx: Context, node: Node) -> None:
     """Gelu, exact or by tanh."""
-    _unary(ctx, node, GELU_TANH if node.attrs.get("approximate", "none") == "tanh" else GELU)
+    _unary(ctx, node, Unary.GELU_TANH if node.attrs.get("approximate", "none") == "tanh" else Unary.GELU)
 
 
 def swish(ctx: Context, node: Node) -> None:
     """Swish: x · sigmoid(alpha · x)."""
     alpha = float(node.attrs.get("alpha", 1.0))
     if alpha == 1.0:
-        _unary(ctx, node, SILU)
+        _unary(ctx, node, Unary.SILU)
         return
     view = ctx.view(node.inputs[0])
     gate, y = ctx.new(node.outputs[0], view.shape), ctx.output(node)
-    ctx.unary(node, ctx.row(view), gate, AFFINE, alpha)
+    ctx.unary(node, ctx.row(view), gate, Unary.AFFINE, alpha)
     sigmoid = ctx.new(node.outputs[0], view.shape)
-    ctx.unary(node, gate, sigmoid, SIGMOID_OF)
-    ctx.binary(node, MUL, view, whole(sigmoid), y)
+    ctx.unary(node, gate, sigmoid, Unary.SIGMOID)
+    ctx.binary(node, Binary.MUL, view, whole(sigmoid), y)
 
 
 def where(ctx: Context, node: Node) -> None:
@@ -226,9 +238,9 @@ def batch_normalization(ctx: Context, node: Node) -> None:
     view = ctx.view(node.inputs[0])
     shape = (-1, *[1] * (len(view.shape) - 2))
     scaled = ctx.new(node.outputs[0], view.shape)
-    ctx.binary(node, MUL, view, whole(ctx.constant(f"{node.name}/scale", scale.reshape(shape))), scaled)
+    ctx.binary(node, Binary.MUL, view, whole(ctx.constant(f"{node.name}/scale", scale.reshape(shape))), scaled)
     shift_view = whole(ctx.constant(f"{node.name}/shift", shift.reshape(shape)))
-    ctx.binary(node, ADD, whole(scaled), shift_view, ctx.output(node))
+    ctx.binary(node, Binary.ADD, whole(scaled), shift_view, ctx.output(node))
 
 
 def batch_norm_affine(constants: dict[str, Any], node: Node) -> tuple[Any, Any]:

@@ -9,10 +9,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 
 from streamgru.errors import ModelError
+from streamgru.layout import Kind
 
 from ..graph.blame import blaming
 from ..graph.graph import Graph, Node, live_nodes
-from ..program.program import Kind, Program, Tensor
+from ..program.program import Program, Tensor
 from ..program.views import View, whole
 from ..stream.slots import Slot
 from . import conv as lower_conv

@@ -6,9 +6,10 @@ from __future__ import annotations
 import numpy as np
 
 from streamgru.errors import ModelError
+from streamgru.layout import Code, Scatter
 
 from ..graph.graph import Array, Node
-from ..program.program import Code, Tensor, word
+from ..program.program import Tensor, word
 from ..program.views import View, whole
 from .context import Context, checked_axis
 
@@ -146,7 +147,7 @@ def gather_elements(ctx: Context, node: Node) -> None:
     ctx.emit(Code.GATHER_ELEMENTS, [ctx.row(data), ctx.row(indices)], [ctx.output(node)], [axis], node.name)
 
 
-REDUCTIONS = {"none": 0, "add": 1, "mul": 2, "max": 3, "min": 4}
+REDUCTIONS = {function.name.lower(): function for function in Scatter}
 
 
 def scatter_elements(ctx: Context, node: Node) -> None:
@@ -163,7 +164,7 @@ def scatter_nd(ctx: Context, node: Node) -> None:
     reduction = REDUCTIONS[node.attrs.get("reduction", "none")]
     indices = ctx.const(node.inputs[1])
     y = ctx.output(node)
-    box = _box(whole(y), indices) if indices is not None and reduction == 0 else None
+    box = _box(whole(y), indices) if indices is not None and reduction == Scatter.NONE else None
     if box is None:
         ctx.emit(Code.SCATTER_ND, [ctx.row(data), ctx.row(ctx.view(node.inputs[1])), ctx.row(updates)], [y],
                  [reduction], node.name)  # fmt: skip

@@ -10,9 +10,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from streamgru.errors import ModelError
+from streamgru.layout import Code
 
 from ..graph.graph import Array, Node
-from ..program.program import Code, Tensor, packed
+from ..program.program import Tensor, packed
 from ..program.views import View, whole
 from .activations import Activation, activations
 from .context import Context

@@ -7,20 +7,26 @@ from collections.abc import Sequence
 import numpy as np
 
 from streamgru.errors import ModelError
+from streamgru.layout import Binary, Code, Extreme, Reduction, Unary
 
 from ..graph.graph import Node
-from ..program.program import Code, Tensor
+from ..program.program import Tensor
 from ..program.views import View, whole
 from .context import Context, checked_axis
-from .elementwise import ADD, AFFINE, MUL, SUB, converted
+from .elementwise import converted
 
 REDUCE = {
-    "ReduceSum": 0, "ReduceMean": 1, "ReduceMax": 2, "ReduceMin": 3, "ReduceProd": 4, "ReduceL1": 5,
-    "ReduceL2": 6, "ReduceSumSquare": 7, "ReduceLogSumExp": 8,
-}  # fmt: skip
+    "ReduceSum": Reduction.SUM,
+    "ReduceMean": Reduction.MEAN,
+    "ReduceMax": Reduction.MAX,
+    "ReduceMin": Reduction.MIN,
+    "ReduceProd": Reduction.PROD,
+    "ReduceL1": Reduction.L1,
+    "ReduceL2": Reduction.L2,
+    "ReduceSumSquare": Reduction.SQUARES,
+    "ReduceLogSumExp": Reduction.LOG_SUM_EXP,
+}
 OF_ELEMENTS = {"ReduceL1", "ReduceL2", "ReduceSumSquare"}  # they compute even where they have nothing to reduce
-MEAN, MAX, SQUARES = 1, 2, 7
-LOG, SQRT, RECIPROCAL = 14, 15, 16
 
 
 def reduce(ctx: Context, node: Node) -> None:
@@ -48,17 +54,17 @@ def log_sum(ctx: Context, node: Node) -> None:
     node.op_type = "ReduceSum"
     reduce(ctx, node)
     total = ctx.row(ctx.view(node.outputs[0]))
-    ctx.unary(node, total, ctx.output(node), LOG)
+    ctx.unary(node, total, ctx.output(node), Unary.LOG)
 
 
 def global_pool(ctx: Context, node: Node) -> None:
     """GlobalAveragePool, GlobalMaxPool: over all axes after the channel."""
     view = ctx.view(node.inputs[0])
-    function = MEAN if node.op_type == "GlobalAveragePool" else MAX
+    function = Reduction.MEAN if node.op_type == "GlobalAveragePool" else Reduction.MAX
     _reduce(ctx, node, view, list(range(2, len(view.shape))), function)
 
 
-def _reduce(ctx: Context, node: Node, view: View, axes: Sequence[int], function: int) -> None:
+def _reduce(ctx: Context, node: Node, view: View, axes: Sequence[int], function: Reduction) -> None:
     """REDUCE over `axes`; where they do not lie side by side the view is copied with them last."""
     rank = len(view.shape)
     first, last = min(axes, default=0), max(axes, default=0)
@@ -112,21 +118,21 @@ def _statistics(ctx: Context, node: Node, x: Tensor, n: int) -> None:
     """The other outputs of LayerNormalization: Mean, and InvStdDev = 1 / sqrt(mean((x - Mean)^2) + epsilon)."""
     outer = x.size // n
 
-    def reduced(x: Tensor, function: int, y: Tensor) -> Tensor:
+    def reduced(x: Tensor, function: Reduction, y: Tensor) -> Tensor:
         ctx.emit(Code.REDUCE, [x], [y], [function, outer, n, 1], node.name)
         return y
 
     named = [i < len(node.outputs) and node.outputs[i] != "" for i in (1, 2)]
-    mean = reduced(x, MEAN, ctx.output(node, 1) if named[0] else ctx.new(node.name, (outer,)))
+    mean = reduced(x, Reduction.MEAN, ctx.output(node, 1) if named[0] else ctx.new(node.name, (outer,)))
     if not named[1]:
         return
     away, y = ctx.new(node.name, (outer, n)), ctx.output(node, 2)
-    ctx.binary(node, SUB, whole(x, (outer, n)), whole(mean, (outer, 1)), away)
+    ctx.binary(node, Binary.SUB, whole(x, (outer, n)), whole(mean, (outer, 1)), away)
     square, shifted, root = (ctx.new(node.name, y.shape) for _ in range(3))
-    reduced(away, SQUARES, square)
-    ctx.unary(node, square, shifted, AFFINE, 1 / n, float(node.attrs.get("epsilon", 1e-5)))
-    ctx.unary(node, shifted, root, SQRT)
-    ctx.unary(node, root, y, RECIPROCAL)
+    reduced(away, Reduction.SQUARES, square)
+    ctx.unary(node, square, shifted, Unary.AFFINE, 1 / n, float(node.attrs.get("epsilon", 1e-5)))
+    ctx.unary(node, shifted, root, Unary.SQRT)
+    ctx.unary(node, root, y, Unary.RECIPROCAL)
 
 
 def _vector(ctx: Context, node: Node, i: int, shape: Sequence[int]) -> Tensor | None:
@@ -175,15 +181,16 @@ def _per_channel(ctx: Context, node: Node, view: View) -> None:
         value = np.repeat(value, channels // value.size)
         parts.append(whole(ctx.constant(f"{node.name}/{i}", value.reshape(-1, *tail))))
     scaled = ctx.new(node.outputs[0], view.shape)
-    ctx.binary(node, MUL, view, parts[0], scaled)
-    ctx.binary(node, ADD, whole(scaled), parts[1], ctx.output(node))
+    ctx.binary(node, Binary.MUL, view, parts[0], scaled)
+    ctx.binary(node, Binary.ADD, whole(scaled), parts[1], ctx.output(node))
 
 
 def arg(ctx: Context, node: Node) -> None:
     """ArgMax, ArgMin."""
     view = ctx.view(node.inputs[0])
     around = _around(view.shape, ctx.axis(node, 0, len(view.shape)))
-    params = [int(node.op_type == "ArgMin"), *around, int(node.attrs.get("select_last_index", 0))]
+    extreme = Extreme.MIN if node.op_type == "ArgMin" else Extreme.MAX
+    params = [extreme, *around, int(node.attrs.get("select_last_index", 0))]
     ctx.emit(Code.ARG, [ctx.row(view)], [ctx.output(node)], params, node.name)
 
 

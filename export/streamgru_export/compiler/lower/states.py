@@ -10,8 +10,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from streamgru.layout import Kind
+
 from ..graph.graph import Array, Graph, Node
-from ..program.program import Kind, Tensor
+from ..program.program import Tensor
 from ..program.views import View, whole
 from ..stream.slots import Slot
 from .context import Context

@@ -18,8 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from streamgru.layout import Code, Kind, index_of, lists_of
+
 from ..graph.graph import Array
-from .program import Code, Kind, Operator, Program, Tensor
+from .program import Operator, Program, Tensor
 from .views import View, row_major
 
 CELLS = {Code.GRU, Code.LSTM, Code.RNN}
@@ -56,8 +58,8 @@ def _moved(op: Operator) -> tuple[View, View]:
     src, dst = op.inputs[0], op.outputs[0]
     assert src is not None
     assert dst is not None
-    rank, src_offset, dst_offset, *rest = (int(p) for p in op.params)
-    dims, src_steps, dst_steps = (tuple(rest[k * rank : (k + 1) * rank]) for k in range(3))
+    src_offset, dst_offset = _named(op, "src_offset", "dst_offset")
+    dims, src_steps, dst_steps = lists_of(op.code, op.params)
     return (
         View(src.root, src.base_offset + src_offset, dims, src_steps),
         View(dst.root, dst.base_offset + dst_offset, dims, dst_steps),
@@ -76,19 +78,22 @@ def _writes(op: Operator) -> list[View]:
         return [_moved(op)[1]]
     if op.code not in CELLS:
         return [_all(t) for t in op.outputs if t is not None]
-    steps, batch, hidden = (int(op.params[k]) for k in (0, 1, 3))
-    offset, over_time, over_batch = (int(p) for p in op.params[8:11])
+    steps, batch, hidden, offset, over_time, over_batch = _named(op, "T", "B", "H", "y_offset", "y_t", "y_b")
     places: list[tuple[int, tuple[int, ...], tuple[int, ...]]] = [
         (offset, (steps, batch, hidden), (over_time, over_batch, 1))
     ]
-    for k in (13, 18):  # final h, final c: offset and stride over the batch
-        if len(places) < len(op.outputs):
-            places.append((int(op.params[k]), (batch, hidden), (int(op.params[k + 1]), 1)))
+    for state in "hc"[: len(op.outputs) - 1]:
+        at, over_batch = _named(op, f"y{state}_offset", f"y{state}_b")
+        places.append((at, (batch, hidden), (over_batch, 1)))
     return [
         View(t.root, t.base_offset + at, shape, strides)
         for t, (at, shape, strides) in zip(op.outputs, places, strict=True)
         if t is not None
     ]
+
+
+def _named(op: Operator, *names: str) -> list[int]:
+    return [int(op.params[index_of(op.code, name)]) for name in names]
 
 
 def _look(mask: Array, view: View) -> Array:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
-from .program import Code, Kind, Operator, Program, Tensor
+from streamgru.layout import Binary, Code, Kind, Unary, index_of, lists_of
 
-PRODUCTS = {Code.AFFINE: 3, Code.CONV: 16, Code.CONV_TRANSPOSE: 16}  # code -> parameter of its activation
-ADD = 0
-NO_FUNCTION = {30, 32, 33}  # not, sin, cos: no activations
+from .program import Operator, Program, Tensor
+
+PRODUCTS = {code: index_of(code, "activation") for code in (Code.AFFINE, Code.CONV, Code.CONV_TRANSPOSE)}
+NO_ACTIVATION = {Unary.NOT, Unary.SIN, Unary.COS}
 
 
 def fuse(program: Program) -> None:
@@ -70,7 +71,8 @@ def _fuse_activation(product: Operator, op: Operator, i: int) -> bool:
     done = product.outputs[0]
     assert x is not None
     assert done is not None
-    if op.code != Code.UNARY or product.params[at] != 0 or op.params[0] in NO_FUNCTION or x.size != done.size:
+    free = product.params[at] == Unary.IDENTITY
+    if op.code != Code.UNARY or not free or op.params[0] in NO_ACTIVATION or x.size != done.size:
         return False
     product.params[at : at + 3] = op.params
     return True
@@ -78,17 +80,16 @@ def _fuse_activation(product: Operator, op: Operator, i: int) -> bool:
 
 def _fuse_bias(product: Operator, op: Operator, i: int) -> bool:
     """AFFINE without bias, then BINARY add of a constant row that is the same for all."""
-    if op.code != Code.BINARY or op.params[0] != ADD or product.code != Code.AFFINE:
+    if op.code != Code.BINARY or op.params[0] != Binary.ADD or product.code != Code.AFFINE:
         return False
     done, x, b = product.outputs[0], op.inputs[i], op.inputs[1 - i]
     assert done is not None
     assert x is not None
-    m = int(product.params[1])
-    if b is None or b.data is None or product.inputs[2] is not None or product.params[3] != 0:
+    m = int(product.params[index_of(Code.AFFINE, "M")])
+    free = product.inputs[2] is None and product.params[PRODUCTS[product.code]] == Unary.IDENTITY
+    if b is None or b.data is None or not free:
         return False
-    rank = int(op.params[1])
-    dims = [int(d) for d in op.params[2 : 2 + rank]]
-    steps = [[int(s) for s in op.params[2 + k * rank : 2 + (k + 1) * rank]] for k in (1, 2)]
+    dims, *steps = lists_of(op.code, op.params)
     bias = _row_for_all(dims, steps[1 - i], b, m)
     if bias is None or not _is_dense(dims, steps[i]) or x.size != done.size:
         return False
@@ -96,7 +97,7 @@ def _fuse_bias(product: Operator, op: Operator, i: int) -> bool:
     return True
 
 
-def _is_dense(dims: list[int], steps: list[int]) -> bool:
+def _is_dense(dims: Sequence[int], steps: Sequence[int]) -> bool:
     n = 1
     for d, s in zip(reversed(dims), reversed(steps), strict=True):
         if d > 1 and s != n:
@@ -105,7 +106,7 @@ def _is_dense(dims: list[int], steps: list[int]) -> bool:
     return True
 
 
-def _row_for_all(dims: list[int], steps: list[int], b: Tensor, m: int) -> Tensor | None:
+def _row_for_all(dims: Sequence[int], steps: Sequence[int], b: Tensor, m: int) -> Tensor | None:
     """The constant as a bias of `m`: its last dimension is the row, all others repeat it."""
     if dims[-1] != m and not (m == 1 and b.size == 1):
         return None

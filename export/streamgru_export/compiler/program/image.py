@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import struct
 import tempfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,37 +16,36 @@ from typing import Any
 
 import numpy as np
 
+from streamgru._kernel import ffi, lib
 from streamgru.errors import ImageError, ModelError
+from streamgru.layout import (
+    ALIGN,
+    HEADER,
+    MAGIC,
+    MAX_RECORDS,
+    MAX_WORDS,
+    NONE,
+    OPERATOR,
+    SUMMED_FROM,
+    TENSOR,
+    VERSION,
+    Dtype,
+    Kind,
+    Layout,
+    Record,
+    Tables,
+    header_of,
+    rounded,
+    shape_of,
+    tables_of,
+)
 
-from .program import DTYPE_CODES, NONE, Kind, Layout, Operator, Program, Tensor
-
-MAGIC = b"SGRU\r\n\x1a\n"
-VERSION = 1
-ALIGN = 64
-HEADER = struct.Struct("<8sIIQQ8I8Q")
-TENSOR = struct.Struct("<4BIQ8II12x")
-OPERATOR = struct.Struct("<4HII16x")
-MASK = (1 << 64) - 1
-MAX_TENSORS = 1 << 20
-MAX_WORDS = 0xFFFF  # of one operator's operands or parameters
+from .program import Operator, Program, Tensor
 
 
 def checksum(data: bytes | bytearray) -> int:
-    """The image's checksum; by the C library where it is built, else in plain Python (a second for a few
-    megabytes)."""
-    try:
-        from streamgru._kernel import ffi, lib
-    except ImportError:
-        return _checksum_plain(data)
+    """The checksum of docs/format.md, by the core."""
     return int(lib.sgru_checksum(ffi.from_buffer(data), len(data)))
-
-
-def _checksum_plain(data: bytes | bytearray) -> int:
-    total = 0x53475255
-    for word in np.frombuffer(data, "<u8").tolist():
-        total = ((total ^ word) * 0x9E3779B97F4A7C15) & MASK
-        total ^= total >> 32
-    return total
 
 
 def build(program: Program, about: Mapping[str, Any]) -> bytes:
@@ -66,35 +64,54 @@ def build(program: Program, about: Mapping[str, Any]) -> bytes:
         More tensors or larger operators than the format can hold.
     """
     tensors = program.tensors()
-    if len(tensors) > MAX_TENSORS or len(program.operators) > MAX_TENSORS:
-        raise ModelError(f"the program has {len(tensors)} tensors; an image holds {MAX_TENSORS} at most")
+    if len(tensors) > MAX_RECORDS or len(program.operators) > MAX_RECORDS:
+        raise ModelError(f"the program has {len(tensors)} tensors; an image holds {MAX_RECORDS} at most")
     for i, t in enumerate(tensors):
         t.id = i
     strings = _Strings()
     data = _place_constants(tensors)
     words: list[int] = []
-    operators = b"".join(_operator(op, words, strings) for op in program.operators)
+    operators = np.zeros(len(program.operators), OPERATOR)
+    for record, op in zip(operators, program.operators, strict=True):
+        _set_operator(record, op, words, strings)
     lists = len(words)
     words += [t.id for t in (*program.inputs, *program.outputs, *program.states)]
-    records = b"".join(_tensor(t, strings) for t in tensors)
+    records = np.zeros(len(tensors), TENSOR)
+    for record, t in zip(records, tensors, strict=True):
+        _set_tensor(record, t, strings)
     text = json.dumps(dict(about), ensure_ascii=False).encode()
-    sections = [records, operators, np.array(words, "<u4").tobytes(), bytes(strings.data), text, data]
-    offsets, at = [], 2 * ALIGN
-    for s in sections:
-        offsets.append(at)
-        at += _rounded(len(s))
-    counts = [len(tensors), len(program.operators), len(words), len(program.inputs), len(program.outputs),
-              len(program.states), lists, len(strings.data)]  # fmt: skip
-    tail = [*offsets[:5], len(text), offsets[5], len(data)]
-    image = bytearray(HEADER.pack(MAGIC, VERSION, 0, at, 0, *counts, *tail))
-    for s in sections:
-        image += s.ljust(_rounded(len(s)), b"\0")
-    struct.pack_into("<Q", image, 24, checksum(image[32:]))
+    header = np.zeros((), HEADER)
+    _set(
+        header, magic=MAGIC, version=VERSION, lists=lists, strings_size=len(strings.data), json_size=len(text),
+        data_size=len(data), n_tensors=len(tensors), n_ops=len(operators), n_words=len(words),
+        n_inputs=len(program.inputs), n_outputs=len(program.outputs), n_states=len(program.states),
+    )  # fmt: skip
+    return _joined(
+        header, tensors=records.tobytes(), ops=operators.tobytes(), words=np.array(words, "<u4").tobytes(),
+        strings=bytes(strings.data), json=text, data=data,
+    )  # fmt: skip
+
+
+def _joined(header: Record, **sections: bytes) -> bytes:
+    """The header with the places of the sections, then these in their order."""
+    size = rounded(HEADER.itemsize)
+    for name, section in sections.items():
+        header[name] = size
+        size += rounded(len(section))
+    header["file_size"] = size
+    image = bytearray(b"".join(_filled(part) for part in (header.tobytes(), *sections.values())))
+    header["checksum"] = checksum(image[SUMMED_FROM:])
+    image[: HEADER.itemsize] = header.tobytes()
     return bytes(image)
 
 
-def _rounded(n: int) -> int:
-    return -(-n // ALIGN) * ALIGN
+def _filled(section: bytes) -> bytes:
+    return section.ljust(rounded(len(section)), b"\0")
+
+
+def _set(record: Record, **fields: object) -> None:
+    for name, value in fields.items():
+        record[name] = value
 
 
 class _Strings:
@@ -124,30 +141,30 @@ def _place_constants(tensors: list[Tensor]) -> bytes:
         apart = t.layout == Layout.PACKED and t.dtype == np.int8
         if apart or raw not in known:
             t.offset = len(data)
-            data += raw.ljust(_rounded(len(raw)), b"\0")
+            data += _filled(raw)
             known.setdefault(raw, t.offset)
         else:
             t.offset = known[raw]
     return bytes(data)
 
 
-def _tensor(t: Tensor, strings: _Strings) -> bytes:
-    dims = [*t.shape, *[1] * (8 - len(t.shape))]
-    reset = NONE if t.reset is None else t.reset.id
-    kind = (DTYPE_CODES[t.dtype], t.kind, len(t.shape), t.layout)
-    return TENSOR.pack(*kind, strings.add(t.name), t.offset, *dims, reset)
+def _set_tensor(record: Record, t: Tensor, strings: _Strings) -> None:
+    _set(
+        record, dtype=Dtype.of(t.dtype), kind=t.kind, rank=len(t.shape), layout=t.layout, name=strings.add(t.name),
+        offset=t.offset, dims=1, reset=NONE if t.reset is None else t.reset.id,
+    )  # fmt: skip
+    record["dims"][: len(t.shape)] = t.shape
 
 
-def _operator(op: Operator, words: list[int], strings: _Strings) -> bytes:
-    first = len(words)
-    for operands in (op.inputs, op.outputs):
-        words += [NONE if t is None else t.id for t in operands]
-    parameters = op.words()
-    words += parameters
-    counts = (len(op.inputs), len(op.outputs), len(parameters))
-    if max(counts) > MAX_WORDS:
+def _set_operator(record: Record, op: Operator, words: list[int], strings: _Strings) -> None:
+    ids = [[NONE if t is None else t.id for t in operands] for operands in (op.inputs, op.outputs)]
+    lists = [*ids, op.words()]
+    if max(map(len, lists)) > MAX_WORDS:
         raise ModelError(f"node '{op.name}' has too many operands for an image")
-    return OPERATOR.pack(op.code, *counts, first, strings.add(op.name))
+    n_in, n_out, n_params = map(len, lists)
+    name = strings.add(op.name)
+    _set(record, code=op.code, n_in=n_in, n_out=n_out, n_params=n_params, first=len(words), name=name)
+    words += [word for part in lists for word in part]
 
 
 def write(image: bytes, path: str | os.PathLike[str]) -> None:
@@ -176,37 +193,51 @@ def dump(image: bytes) -> dict[str, Any]:
     ImageError
         Not an image, of another version, truncated or altered.
     """
-    if len(image) < HEADER.size or image[:8] != MAGIC:
+    if len(image) < HEADER.itemsize or not image.startswith(MAGIC):
         raise ImageError("not a .sgru image")
-    fields = HEADER.unpack_from(image)
-    if fields[1] != VERSION:
-        raise ImageError(f"the image has version {fields[1]}; {VERSION} is understood: compile the model again")
-    if fields[3] != len(image) or len(image) % ALIGN or checksum(image[32:]) != fields[4]:
+    header = header_of(image)
+    if header["version"] != VERSION:
+        raise ImageError(f"the image has version {header['version']}; {VERSION} is understood: compile the model again")
+    whole = header["file_size"] == len(image) and len(image) % ALIGN == 0
+    if not whole or checksum(image[SUMMED_FROM:]) != header["checksum"]:
         raise ImageError("the image is truncated or was altered: its size or checksum does not match")
-    n_tensors, n_ops, n_words, n_in, n_out, n_state, ports, n_strings = fields[5:13]
-    at_tensors, at_ops, at_words, at_strings, at_json, json_size, at_data, data_size = fields[13:]
-    words = np.frombuffer(image, "<u4", n_words, at_words).tolist()
-    strings = image[at_strings : at_strings + n_strings]
-
-    def string(at: int) -> str:
-        return strings[at : strings.index(b"\0", at)].decode()
-
-    tensors, operators = [], []
-    for i in range(n_tensors):
-        dtype, kind, rank, layout, name, offset, *rest = TENSOR.unpack_from(image, at_tensors + TENSOR.size * i)
-        place = {"kind": Kind(kind), "layout": Layout(layout), "offset": offset, "reset": rest[8]}
-        tensors.append({"name": string(name), "dtype": dtype, "shape": tuple(rest[:rank]), **place})
-    for i in range(n_ops):
-        code, n_inputs, n_outputs, n_params, first, name = OPERATOR.unpack_from(image, at_ops + OPERATOR.size * i)
-        a, b, c = first + n_inputs, first + n_inputs + n_outputs, first + n_inputs + n_outputs + n_params
-        lists = {"inputs": words[first:a], "outputs": words[a:b], "params": words[b:c]}
-        operators.append({"code": code, "name": string(name), **lists})
+    tables = tables_of(image)
+    numbers = {name: int(header[name]) for name in HEADER.names or () if name != "magic"}
+    inputs, outputs, states = _ports(tables)
     return {
-        "header": {"version": fields[1], "size": fields[3], "data_offset": at_data, "data_size": data_size},
-        "tensors": tensors,
-        "operators": operators,
-        "inputs": words[ports : ports + n_in],
-        "outputs": words[ports + n_in : ports + n_in + n_out],
-        "states": words[ports + n_in + n_out : ports + n_in + n_out + n_state],
-        "about": json.loads(image[at_json : at_json + json_size]),
-    }
+        "header": {"version": VERSION, "size": len(image),
+                   "data_offset": numbers["data"], "data_size": numbers["data_size"]},
+        "tensors": [_read_tensor(t, image, numbers["strings"]) for t in tables.tensors],
+        "operators": [_read_operator(op, tables, image) for op in tables.operators],
+        "inputs": inputs,
+        "outputs": outputs,
+        "states": states,
+        "about": json.loads(image[numbers["json"] : numbers["json"] + numbers["json_size"]]),
+    }  # fmt: skip
+
+
+def _ports(tables: Tables) -> list[list[int]]:
+    """The lists of inputs, outputs and states."""
+    first, lists = int(tables.header["lists"]), []
+    for name in ("n_inputs", "n_outputs", "n_states"):
+        end = first + int(tables.header[name])
+        lists.append(tables.words[first:end].tolist())
+        first = end
+    return lists
+
+
+def _string(image: bytes, at: int) -> str:
+    return image[at : image.index(b"\0", at)].decode()
+
+
+def _read_tensor(t: Record, image: bytes, strings: int) -> dict[str, Any]:
+    return {
+        "name": _string(image, strings + int(t["name"])), "dtype": Dtype(t["dtype"]), "shape": shape_of(t),
+        "kind": Kind(t["kind"]), "layout": Layout(t["layout"]), "offset": int(t["offset"]), "reset": int(t["reset"]),
+    }  # fmt: skip
+
+
+def _read_operator(op: Record, tables: Tables, image: bytes) -> dict[str, Any]:
+    inputs, outputs, params = tables.words_of(op)
+    name = _string(image, int(tables.header["strings"]) + int(op["name"]))
+    return {"code": int(op["code"]), "name": name, "inputs": inputs, "outputs": outputs, "params": params}

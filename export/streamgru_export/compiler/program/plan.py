@@ -9,10 +9,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .program import Code, Kind, Operator, Program, Tensor
-from .views import row_major
+from streamgru.layout import Code, Kind, lists_of, rounded
 
-ALIGN = 64
+from .program import Operator, Program, Tensor
+from .views import row_major
 
 
 def plan(program: Program) -> None:
@@ -30,7 +30,7 @@ def plan(program: Program) -> None:
     program.state_bytes = 0
     for state in program.states:
         state.offset = program.state_bytes
-        program.state_bytes += _rounded(state.nbytes)
+        program.state_bytes += rounded(state.nbytes)
     for t in program.tensors():
         if t.base is not None:
             t.offset = t.base.offset + t.base_offset * t.dtype.itemsize
@@ -50,10 +50,6 @@ class _Life:
         return self.first <= other.last and other.first <= self.last
 
 
-def _rounded(n: int) -> int:
-    return -(-n // ALIGN) * ALIGN
-
-
 def _lives(program: Program) -> dict[Tensor, _Life]:
     lives: dict[Tensor, _Life] = {}
 
@@ -61,7 +57,7 @@ def _lives(program: Program) -> dict[Tensor, _Life]:
         root = None if tensor is None else tensor.root
         if root is None or root.kind != Kind.ARENA:
             return
-        life = lives.setdefault(root, _Life(_rounded(root.nbytes), at, at))
+        life = lives.setdefault(root, _Life(rounded(root.nbytes), at, at))
         life.first, life.last = min(life.first, at), max(life.last, at)
 
     end = len(program.operators)
@@ -108,14 +104,10 @@ def _same_walk(op: Operator, y: Tensor) -> list[Tensor]:
         return [x for x in op.inputs if x is not None]
     if op.code != Code.BINARY:
         return []
-    rank = int(op.params[1])
-    dims = [int(d) for d in op.params[2 : 2 + rank]]
-    dense = list(row_major(dims))
-    found = []
-    for k, x in enumerate(op.inputs):
-        strides = op.params[2 + (k + 1) * rank : 2 + (k + 2) * rank]
-        if x is not None and list(strides) == dense and x.dtype == y.dtype:
-            found.append(x)
+    dims, *steps = lists_of(op.code, op.params)
+    dense = row_major(dims)
+    walks = zip(op.inputs, steps, strict=True)
+    found = [x for x, strides in walks if x is not None and strides == dense and x.dtype == y.dtype]
     others = [x for x in op.inputs if x is not None]
     # An operand that is also read in another order must not be overwritten.
     return [x for x in found if sum(o.root is x.root for o in others) == sum(o.root is x.root for o in found)]

@@ -9,67 +9,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum
 from typing import Any
 
 import numpy as np
 
+from streamgru.layout import BLOCK_ROWS, Code, Kind, Layout, block_lines, last_block_rows
+
 from ..graph.graph import Array, Node
-
-MAX_RANK = 8
-NONE = 0xFFFFFFFF  # id of an absent operand
-DTYPE_CODES = {
-    np.dtype(np.float32): 1,
-    np.dtype(np.int64): 2,
-    np.dtype(np.int32): 3,
-    np.dtype(np.bool_): 4,
-    np.dtype(np.float16): 5,
-    np.dtype(np.int8): 6,
-}
-
-
-class Kind(IntEnum):
-    """Where a tensor lies."""
-
-    CONSTANT = 0
-    ARENA = 1
-    STATE = 2
-
-
-class Layout(IntEnum):
-    """How a tensor lies."""
-
-    ROWS = 0
-    PACKED = 1
-
-
-class Code(IntEnum):
-    """Operator codes."""
-
-    COPY = 1
-    FILL = 2
-    CAST = 3
-    GATHER = 4
-    GATHER_ELEMENTS = 5
-    SCATTER_ELEMENTS = 6
-    SCATTER_ND = 7
-    UNARY = 16
-    BINARY = 17
-    WHERE = 18
-    AFFINE = 32
-    MATMUL = 33
-    GRU = 48
-    LSTM = 49
-    RNN = 50
-    REDUCE = 64
-    SOFTMAX = 65
-    NORMALIZE = 66
-    ARG = 67
-    TOPK = 68
-    CUMSUM = 69
-    CONV = 80
-    CONV_TRANSPOSE = 81
-    POOL = 82
 
 
 @dataclass(eq=False)
@@ -173,10 +119,10 @@ def packed(name: str, matrix: Array) -> Tensor:
     value = constant(name, matrix.astype(np.float32, copy=False)).data
     assert value is not None
     rows, columns = value.shape
-    whole = rows // 16 * 16
-    blocks = np.zeros((rows // 16, columns | 1, 16), np.float32)
-    blocks[:, :columns] = value[:whole].reshape(-1, 16, columns).swapaxes(1, 2)
-    rest = np.zeros((columns, -(-(rows - whole) // 4) * 4), np.float32)
+    whole = rows // BLOCK_ROWS * BLOCK_ROWS
+    blocks = np.zeros((rows // BLOCK_ROWS, block_lines(columns), BLOCK_ROWS), np.float32)
+    blocks[:, :columns] = value[:whole].reshape(-1, BLOCK_ROWS, columns).swapaxes(1, 2)
+    rest = np.zeros((columns, last_block_rows(rows)), np.float32)
     rest[:, : rows - whole] = value[whole:].T
     data = np.concatenate([blocks.ravel(), rest.ravel()])
     return Tensor(name, np.dtype(np.float32), matrix.shape, Kind.CONSTANT, Layout.PACKED, data)

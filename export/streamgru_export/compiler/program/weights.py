@@ -9,12 +9,13 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from streamgru.layout import BLOCK_ROWS, LINE, MAX_COLUMNS_I8, Layout, block_lines, block_lines_i8
+
 from ..graph.graph import Array
-from .program import Layout, Program, Tensor
+from .program import Program, Tensor
 
 FORMATS = ("f32", "f16", "i8")
 LEAST_SIDE, LEAST_SIZE = 16, 1024  # measured: from there on a product of bytes is faster than one of floats
-MOST_COLUMNS = 65536  # of bytes: their sums stay within 32 bits
 LARGEST_HALF = 65504.0
 
 
@@ -40,9 +41,9 @@ def unpacked(tensor: Tensor) -> Array:
     """The matrix [rows, columns] of packed rows of floats or halves."""
     (rows, columns), data = tensor.shape, tensor.data
     assert data is not None
-    whole, at = rows // 16 * 16, rows // 16 * 16 * (columns | 1)
-    blocks = data[:at].reshape(-1, columns | 1, 16)[:, :columns].swapaxes(1, 2).reshape(whole, columns)
-    rest = data[at:].reshape(columns, -1).T[: rows - whole]
+    whole, lines = rows // BLOCK_ROWS * BLOCK_ROWS, block_lines(columns)
+    blocks = data[: whole * lines].reshape(-1, lines, BLOCK_ROWS)[:, :columns].swapaxes(1, 2).reshape(whole, columns)
+    rest = data[whole * lines :].reshape(columns, -1).T[: rows - whole]
     return np.concatenate([blocks, rest])
 
 
@@ -54,7 +55,7 @@ def _to_halves(tensor: Tensor) -> None:
 
 
 def _to_bytes(tensor: Tensor) -> None:
-    if tensor.shape[1] <= MOST_COLUMNS:
+    if tensor.shape[1] <= MAX_COLUMNS_I8:
         tensor.data, tensor.dtype = packed_bytes(*quantise_rows(unpacked(tensor))), np.dtype(np.int8)
 
 
@@ -69,14 +70,14 @@ def packed_bytes(integers: NDArray[np.int8], scales: NDArray[np.float32]) -> NDA
     """Packed rows of 8 bits: for each 16 rows lines of [k / 4][row][k % 4], then sums, scales and what makes the
     number of lines odd."""
     rows, columns = integers.shape
-    blocks, lines = -(-rows // 16), -(-columns // 4)
-    padded = np.zeros((blocks * 16, lines * 4), np.int8)
+    blocks, lines = -(-rows // BLOCK_ROWS), -(-columns // 4)
+    padded = np.zeros((blocks * BLOCK_ROWS, lines * 4), np.int8)
     padded[:rows, :columns] = integers
-    image = np.zeros((blocks, (lines + 2) | 1, 64), np.int8)
-    image[:, :lines] = padded.reshape(blocks, 16, lines, 4).swapaxes(1, 2).reshape(blocks, lines, 64)
+    image = np.zeros((blocks, block_lines_i8(columns), LINE), np.int8)
+    image[:, :lines] = padded.reshape(blocks, BLOCK_ROWS, lines, 4).swapaxes(1, 2).reshape(blocks, lines, LINE)
     sums = -128 * padded.sum(axis=1, dtype=np.int32)
-    image[:, lines] = sums.reshape(blocks, 16).view(np.int8)
-    all_scales = np.zeros(blocks * 16, np.float32)
+    image[:, lines] = sums.reshape(blocks, BLOCK_ROWS).view(np.int8)
+    all_scales = np.zeros(blocks * BLOCK_ROWS, np.float32)
     all_scales[:rows] = scales
-    image[:, lines + 1] = all_scales.reshape(blocks, 16).view(np.int8)
+    image[:, lines + 1] = all_scales.reshape(blocks, BLOCK_ROWS).view(np.int8)
     return image.reshape(-1)

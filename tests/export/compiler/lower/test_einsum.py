@@ -10,8 +10,8 @@ from onnx import TensorProto
 import streamgru
 from export.graphs import assert_close, gru_weights, model, node, onnxruntime, rng
 from streamgru.errors import ModelError
+from streamgru.layout import Code
 from streamgru_export.compiler.compile import compile
-from streamgru_export.compiler.program.program import Code
 
 SIZES = {"b": 2, "h": 3, "q": 4, "k": 5, "d": 6, "i": 4, "j": 5, "n": 3}
 FLOAT = 2e-6  # float32 against float64, sums of at most a few dozen products of size 1

@@ -22,9 +22,9 @@ from export.graphs import (
     whole,
 )  # fmt: skip
 from streamgru.errors import ModelError
+from streamgru.layout import Code
 from streamgru_export.compiler.compile import compile
 from streamgru_export.compiler.lower.lower import LOWER
-from streamgru_export.compiler.program.program import Code
 from streamgru_export.oracle.model import Float64Model
 
 

@@ -11,13 +11,14 @@ from onnx import helper
 
 from export.graphs import SEED, assert_close, gru_weights, model, onnxruntime, rng, whole
 from export.image_vm import ImageVM
+from streamgru.layout import Code, Kind
 from streamgru.model import Model
 from streamgru_export.compiler.compile import compile
 from streamgru_export.compiler.program import copies
 from streamgru_export.compiler.program import image as images
 from streamgru_export.compiler.program.copies import merge_copies
 from streamgru_export.compiler.program.plan import plan
-from streamgru_export.compiler.program.program import Code, Kind, Operator, Program, Tensor
+from streamgru_export.compiler.program.program import Operator, Program, Tensor
 
 ABOUT = {"source": "", "sha256": "", "producer": "", "opset": 17, "kind": "step", "time_axis": {}, "states": [],
          "notes": []}  # fmt: skip

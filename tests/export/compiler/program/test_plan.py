@@ -9,9 +9,10 @@ import pytest
 from onnx import helper
 
 from export.graphs import SEED, model
+from streamgru.layout import ALIGN, Code, Kind
 from streamgru_export.compiler.compile import compile
-from streamgru_export.compiler.program.plan import ALIGN, plan
-from streamgru_export.compiler.program.program import Code, Kind, Operator, Program, Tensor
+from streamgru_export.compiler.program.plan import plan
+from streamgru_export.compiler.program.program import Operator, Program, Tensor
 
 
 def arena(name, n):

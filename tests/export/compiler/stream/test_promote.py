@@ -11,8 +11,8 @@ from onnx import TensorProto, helper
 from export.graphs import assert_close, gru_weights, model, onnxruntime, rng, stream, whole
 from export.image_vm import ImageVM
 from streamgru.errors import ModelError
+from streamgru.layout import Code, Kind
 from streamgru_export.compiler.compile import compile
-from streamgru_export.compiler.program.program import Code, Kind
 
 I, H, T = 5, 7, 9  # noqa: E741 - the field's names
 

@@ -23,8 +23,8 @@ from streamgru.errors import ModelError
 
 from .external_data import load_external
 from .graph import Array, Dim, Graph, Node, Port
+from .operators import MAX_OPSET, MIN_OPSET
 
-MIN_OPSET, MAX_OPSET = 7, 24
 MAX_FILE_BYTES = 2**31  # protobuf's own limit
 MAX_NODES = 100_000
 MAX_TENSOR_BYTES = 2**31
@@ -42,7 +42,6 @@ DTYPES: dict[int, np.dtype[Any]] = {
 }
 # What Einsum can say. At another character onnx's shape inference does not end.
 EQUATION = re.compile(r"[A-Za-z., ]*(->[A-Za-z. ]*)?")
-CELLS = ("GRU", "LSTM", "RNN")
 
 
 def read(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Graph:

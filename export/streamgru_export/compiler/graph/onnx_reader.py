@@ -21,6 +21,7 @@ from onnx import TensorProto, helper, inliner, numpy_helper
 
 from streamgru.errors import ModelError
 
+from ...lost_reset import is_of_torch
 from .external_data import load_external
 from .graph import Array, Dim, Graph, Node, Port
 from .operators import MAX_OPSET, MIN_OPSET
@@ -199,9 +200,7 @@ class _Reader:
         if proto.domain not in ("", "ai.onnx"):
             raise ModelError(f"{node}: the operator domain '{proto.domain}' is not supported; only ONNX's own is")
         meta = {p.key: p.value for p in proto.metadata_props}
-        node.from_torch_gru = "aten.gru" in meta.get("pkg.torch.onnx.fx_node", "") or "rnn.GRU" in meta.get(
-            "pkg.torch.onnx.class_hierarchy", ""
-        )
+        node.from_torch_gru = node.op_type == "GRU" and is_of_torch(self.model.producer_name, meta)
         for a in proto.attribute:
             node.attrs[_text(a.name)] = self._attribute(a, node, graph.opset, depth)
         _check_attributes(node, graph.opset, {a.name: a.type for a in proto.attribute})

@@ -211,7 +211,7 @@ class _Lift:
         h0 = b.reshape(self.around.name(state.first), (1, batch, hidden))
         y, final = b.free(f"{b.name}/Y"), b.free(f"{b.name}/Y_h")
         weights = [self._value(node.input(i))[0] for i in (1, 2, 3)]
-        b.add(Node("GRU", node.name, [x, *weights, "", h0], [y, final], dict(node.attrs)))
+        b.add(replace(node, inputs=[x, *weights, "", h0], outputs=[y, final]))
         self.finals[state.before] = b.reshape(final, self.graph.types[state.after].shape)
         frames = b.reshape(y, (self.count, 1, batch, hidden))
         if node.output(0):

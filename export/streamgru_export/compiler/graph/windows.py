@@ -96,6 +96,10 @@ def _totals(node: Node, w: Window, types: Mapping[str, TensorType]) -> list[int]
     spans = [w.reach(k) + 1 for k in range(len(w.kernel))]
     if node.op_type == "ConvTranspose":
         most = [(s - 1) * step + extra for s, step, extra in zip(size, w.strides, w.more, strict=True)]
-        return [max(0, m + span - o) for m, span, o in zip(most, spans, out, strict=True)]
+        totals = [m + span - o for m, span, o in zip(most, spans, out, strict=True)]
+        # Fewer than a stride beyond the kernels' reach are entries that no kernel adds to.
+        if is_given(node, "output_shape") and any(-t >= step for t, step in zip(totals, w.strides, strict=True)):
+            raise ModelError(f"{node}: its output_shape is {list(out)}, more than its kernels reach")
+        return [max(0, t) for t in totals]
     lasts = [(-(-s // step) - 1) * step for s, step in zip(size, w.strides, strict=True)]
     return [max(0, last + span - s) for last, span, s in zip(lasts, spans, size, strict=True)]

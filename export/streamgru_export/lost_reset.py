@@ -1,11 +1,11 @@
-"""What a parity check reads off the ONNX graph itself: id tables, and GRUs that an exporter got wrong.
+"""GRUs that an exporter got wrong, as the ONNX graph itself shows them; and the id tables that a parity check needs.
 
-It evaluates nothing. The graph comes as a `ModelProto`; onnx is not imported.
+It evaluates nothing, and imports neither onnx nor the compiler, which asks it too.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 EXPLANATION = (
@@ -19,6 +19,32 @@ MENDED = (
     "with the module, {error:.1e} of the scale. onnxscript before 0.7.1 loses the attribute without a word. Export "
     "again with onnxscript 0.7.1 or later, or set linear_before_reset=1 on the node"
 )
+
+
+# The entries of a node's metadata in which torch's exporter says what the node was; they outlive the producer's name
+# where another tool rewrites the file.
+MARKS = ("pkg.torch.onnx.fx_node", "pkg.torch.onnx.class_hierarchy", "namespace")
+TORCH_GRU = ("aten.gru.", "torch.nn.modules.rnn.GRU")
+
+
+def is_of_torch(producer: str, metadata: Mapping[str, str]) -> bool:
+    """Whether a GRU node computes what PyTorch's does.
+
+    Parameters
+    ----------
+    producer : str
+        The model's `producer_name`.
+    metadata : mapping
+        The node's `metadata_props`.
+    """
+    if producer.lower().startswith("pytorch"):
+        return True
+    return any(mark in metadata.get(key, "") for key in MARKS for mark in TORCH_GRU)
+
+
+def lost_reset(of_torch: bool, linear_before_reset: int) -> bool:
+    """Whether a GRU node has lost its linear_before_reset: PyTorch's GRU is 1, and ONNX's default 0."""
+    return of_torch and not linear_before_reset
 
 
 def id_tables(proto: Any) -> dict[str, int]:
@@ -38,12 +64,13 @@ def resetting_before(proto: Any) -> list[str]:
 
 
 def suspicious_grus(proto: Any) -> list[str]:
-    """The names of the GRUs with linear_before_reset=0 in a graph that PyTorch's exporter wrote."""
-    of_torch = proto.producer_name.lower().startswith("pytorch")
+    """The names of the GRUs of a ModelProto that have lost their linear_before_reset."""
     return [
         _called(node)
         for node in _grus(proto.graph)
-        if not _linear_before_reset(node) and (of_torch or _was_torch_gru(node))
+        if lost_reset(
+            is_of_torch(proto.producer_name, {p.key: p.value for p in node.metadata_props}), _linear_before_reset(node)
+        )
     ]
 
 
@@ -54,11 +81,6 @@ def _called(node: Any) -> str:
         if node.name
         else f"GRU node (unnamed, output '{next(filter(None, node.output), '')}')"
     )
-
-
-def _was_torch_gru(node: Any) -> bool:
-    """Whether torch's exporter left its mark on the node, which stays when another tool rewrites the file."""
-    return any("aten.gru.input" in entry.value for entry in node.metadata_props)
 
 
 def with_linear_before_reset(proto: Any) -> Any:

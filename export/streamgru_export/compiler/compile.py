@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from streamgru.errors import ModelError
 from streamgru.model import Model
 
+from ..lost_reset import lost_reset
 from ..properties import about as about_model
 from ..properties import time_axes
 from .accuracy import OutputError, judge, measure
@@ -18,6 +19,7 @@ from .census import Census, census
 from .graph.blame import blaming
 from .graph.graph import Graph
 from .graph.onnx_reader import read
+from .graph.recurrent import recurrent
 from .lower.batchnorm import fold_batch_norm
 from .lower.lower import lower
 from .program import image as images
@@ -281,9 +283,7 @@ def _suspicions(graph: Graph) -> list[str]:
     """Graphs that are known to compute something else than their author thinks."""
     found = []
     for node in graph.nodes:
-        of_torch = graph.producer.lower().startswith("pytorch") or node.from_torch_gru
-        is_meant = node.attrs.get("linear_before_reset", 0) or graph.recognised.keys() & set(node.outputs)
-        if node.op_type == "GRU" and of_torch and not is_meant:
+        if node.op_type == "GRU" and lost_reset(node.from_torch_gru, recurrent(node).linear_before_reset):
             found.append(
                 f"warning: {node}: linear_before_reset=0 in a model exported from PyTorch, whose GRU is "
                 "linear_before_reset=1. Exporters with onnxscript before 0.7.1 lost it; this model "

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 
 from streamgru.errors import ExportError
 
+from ..lost_reset import suspicious_grus
 from .signature import FlatModule, Interface
 
 SEED = 0
@@ -225,6 +226,4 @@ def _likely_cause(
 def _lost_linear_before_reset(path: Path, module: FlatModule) -> bool:
     if not any(isinstance(m, nn.GRU) for m in module.modules()):
         return False
-    model = onnx.load(str(path), load_external_data=False)
-    attributes = [{a.name: a.i for a in node.attribute} for node in model.graph.node if node.op_type == "GRU"]
-    return any(a.get("linear_before_reset", 0) == 0 for a in attributes)
+    return bool(suspicious_grus(onnx.load(str(path), load_external_data=False)))

@@ -15,16 +15,17 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from ..graph.graph import Array, Node
+from ..graph.operators import Gemm, clip_bounds, gemm, number
 from ..graph.rows import Ref, Rows
 
 ARITHMETIC = {"Add", "Sub", "Mul", "Neg", "Sum", "Where"}
 REACH = 64  # values looked at around a blend, or in a sum
 DEPTH = 16  # nodes between a blend and its gates
 TERMS = 16  # of a product that is multiplied out; a blend has three
-# ONNX operator -> the attributes that its namesake of a GRU takes as alpha and beta, with the defaults
-ACTIVATIONS: dict[str, tuple[tuple[str, float], ...]] = {
+# ONNX operator -> the attributes that its namesake of a GRU takes as alpha and beta
+ACTIVATIONS: dict[str, tuple[str, ...]] = {
     "Sigmoid": (), "Tanh": (), "Relu": (), "Softsign": (), "Softplus": (),
-    "HardSigmoid": (("alpha", 0.2), ("beta", 0.5)), "LeakyRelu": (("alpha", 0.01),), "Elu": (("alpha", 1.0),),
+    "HardSigmoid": ("alpha", "beta"), "LeakyRelu": ("alpha",), "Elu": ("alpha",),
 }  # fmt: skip
 
 
@@ -56,21 +57,11 @@ def gate(rows: Rows, ref: Ref) -> Gate | None:
         return None
     source = Ref(node.inputs[0], ref.rows, ref.lo, ref.hi)
     if node.op_type in ACTIVATIONS:
-        numbers = tuple(float(node.attrs.get(key, default)) for key, default in ACTIVATIONS[node.op_type])
+        numbers = tuple(number(node, key) for key in ACTIVATIONS[node.op_type])
         return Gate(Function(node.op_type, numbers), rows.resolve(source))
-    if node.op_type == "Clip" and _bounds(rows, node) == (0.0, 1.0):
+    if node.op_type == "Clip" and clip_bounds(node, rows.constants) == (0.0, 1.0):
         return _hard_sigmoid(rows, rows.resolve(source))
     return None
-
-
-def _bounds(rows: Rows, node: Node) -> tuple[float, float] | None:
-    found = []
-    for i, key, default in ((1, "min", -np.inf), (2, "max", np.inf)):
-        value = rows.constants.get(node.input(i))
-        if node.input(i) and value is None:
-            return None
-        found.append(float(node.attrs.get(key, default)) if value is None else float(value.reshape(-1)[0]))
-    return found[0], found[1]
 
 
 def _hard_sigmoid(rows: Rows, ref: Ref) -> Gate:
@@ -280,13 +271,13 @@ def _terms(rows: Rows, sign: float, ref: Ref, found: Sum) -> list[tuple[float, R
             return list(zip(signs, operands, strict=True))
     if node is not None and op in ("MatMul", "Gemm"):
         w, c = rows.constants.get(node.inputs[1]), node.input(2)
-        plain = not node.attrs.get("transA", 0) and node.inputs[0] not in rows.constants
-        beta = float(node.attrs.get("beta", 1.0))
+        form = gemm(node) if op == "Gemm" else Gemm()
+        plain = not form.trans_a and node.inputs[0] not in rows.constants
         added = rows.operand(ref, c) if c else None
-        if w is not None and w.ndim == 2 and plain and (not c or added is not None) and (beta == 1.0 or not c):
-            stored = not node.attrs.get("transB", 0)
+        if w is not None and w.ndim == 2 and plain and (not c or added is not None) and (form.beta == 1.0 or not c):
+            stored = not form.trans_b
             k = w.shape[0 if stored else 1]
-            scale = sign * float(node.attrs.get("alpha", 1.0))
+            scale = sign * form.alpha
             source = rows.resolve(Ref(node.inputs[0], ref.rows, 0, k))
             found.products.append((source, Weight(rows.same(node.inputs[1]), stored, 0, k, ref.lo, ref.hi, scale)))
             return [] if added is None else [(sign, added)]

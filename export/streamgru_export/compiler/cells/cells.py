@@ -9,6 +9,7 @@ from typing import Literal
 import numpy as np
 
 from ..graph.graph import Array
+from ..graph.operators import axis
 from ..graph.rows import Ref, Rows
 from .algebra import DEPTH, Blend, Function, Gate, Sum, Weight, blends, gate, linear
 
@@ -224,7 +225,7 @@ class _Reader:
         node = self.rows.producer(source)
         rank = len(self.rows.types[source.name].shape)
         whole = source == self.blend.h or depth == 0 or node is None or node.op_type != "Concat"
-        if whole or node is None or node.attrs["axis"] % rank != rank - 1:
+        if whole or node is None or axis(node, rank, self.rows.opset) != rank - 1:
             yield source, start
             return
         at = 0

@@ -14,6 +14,7 @@ import numpy as np
 from ..graph.builder import Builder
 from ..graph.graph import Array, Graph, Node
 from ..graph.lifting import lift_node
+from ..graph.operators import axis as axis_of
 from ..graph.rows import Ref, Rows
 from .cells import Cell
 
@@ -230,7 +231,7 @@ class Unrolled:
     def _restack(self, node: Node) -> bool:
         b, shape = self.builder, self.rows.types[node.outputs[0]].shape
         b.name = node.name or node.outputs[0]
-        axis = node.attrs["axis"] % len(shape)
+        axis = axis_of(node, len(shape), b.opset)
         value = self.stack(node.inputs) if len(set(node.inputs)) == len(node.inputs) > 1 else None
         if value is None:
             return False

@@ -20,15 +20,16 @@ from streamgru.layout import MAX_ELEMENTS, MAX_RANK
 
 from .dtypes import FROM_ONNX, TO_ONNX
 from .graph import Array, Node, TensorType
+from .kinds import RECURRENT
+from .recurrent import hidden_size, recurrent
 
 SMALL = 4096  # elements of a constant that inference may look at
-RECURRENT = {"GRU": 3, "LSTM": 4, "RNN": 1}  # gates
 SHAPELESS = {"GroupNormalization"}  # ONNX infers nothing for them; the output is as the input
 # Functions in older operator sets, where ONNX infers nothing; what they take and give is the same since.
 INFERRED_SINCE = {"GreaterOrEqual": 16, "LessOrEqual": 16}
 # ONNX's reference implementation gets these wrong (clip, activations, sequence_lens; statistics; groups), so
 # they are never folded.
-UNRELIABLE = {"GRU", "LSTM", "RNN", "BatchNormalization", "ConvTranspose"}
+UNRELIABLE = {*RECURRENT, "BatchNormalization", "ConvTranspose"}
 RANDOM = {
     "RandomNormal",
     "RandomNormalLike",
@@ -105,14 +106,14 @@ def _tensor_type(proto: TypeProto | None, node: Node, output: str) -> TensorType
 def _infer_recurrent(node: Node, types: Mapping[str, TensorType]) -> dict[str, TensorType]:
     """GRU, LSTM and RNN, checked strictly: X, W, R and the rest must fit each other."""
     gates = RECURRENT[node.op_type]
-    directions = 2 if node.attrs.get("direction", "forward").lower() == "bidirectional" else 1
-    batch_first = node.attrs.get("layout", 0) == 1
+    form = recurrent(node)
+    directions, batch_first = form.directions, form.batch_first
     x, w, r = (types[node.input(i)].shape if node.input(i) else () for i in range(3))
     if len(x) != 3 or len(w) != 3 or len(r) != 3:
         raise ModelError(f"{node}: X, W and R must have 3 dimensions; they are {list(x)}, {list(w)} and {list(r)}")
     steps, batch = (x[1], x[0]) if batch_first else (x[0], x[1])
-    hidden = int(node.attrs.get("hidden_size", r[2]))
-    state = (batch, directions, hidden) if batch_first else (directions, batch, hidden)
+    hidden = hidden_size(node, r)
+    state = form.state_shape(batch, hidden)
     expected: list[tuple[str, int, tuple[int, ...]]] = [
         ("W", 1, (directions, gates * hidden, x[2])),
         ("R", 2, (directions, gates * hidden, hidden)),

@@ -26,7 +26,7 @@ class Node:
     inputs: list[str]  # "" where an optional input is absent
     outputs: list[str]
     attrs: dict[str, Any] = field(default_factory=dict)
-    from_torch_gru: bool = False  # the exporter's metadata says: torch.nn.GRU
+    from_torch_gru: bool = False  # the file says: torch.nn.GRU
 
     def input(self, i: int) -> str:
         """Name of input `i`, "" where it is absent."""

@@ -13,3 +13,5 @@ REDUCTIONS = [
     "ReduceSum", "ReduceMean", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare",
     "ReduceLogSumExp", "ReduceLogSum", "ArgMax", "ArgMin",
 ]  # fmt: skip
+# From a state to the next, over a sequence; and the gates of each.
+RECURRENT = {"GRU": 3, "LSTM": 4, "RNN": 1}

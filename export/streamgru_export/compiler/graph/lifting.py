@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from .builder import Builder
 from .graph import Node, TensorType
 from .kinds import ELEMENTWISE, REDUCTIONS
-from .rows import RESHAPES, slice_picks
+from .operators import axis, gathered, gemm, perm, reduction_axes, slices
+from .rows import RESHAPES
 
 Lift = Callable[[Builder, Node, Sequence[str], Sequence[bool], Sequence[tuple[int, ...]], int], str | None]
 
@@ -36,12 +38,12 @@ def lift_node(
     if not any(lifted):
         return None
     if node.op_type == "Split":
-        axis = node.attrs.get("axis", 0) % len(types[output].shape)
+        along = axis(node, len(types[output].shape), builder.opset)
         at = node.outputs.index(output)
         if not lifted[0] or not all(node.outputs[:at]):
             return None
-        start = sum(types[o].shape[axis] for o in node.outputs[:at])
-        return builder.entries(inputs[0], np.arange(start, start + types[output].shape[axis]), axis + 1)
+        start = sum(types[o].shape[along] for o in node.outputs[:at])
+        return builder.entries(inputs[0], np.arange(start, start + types[output].shape[along]), along + 1)
     rule = RULES.get(node.op_type)
     if rule is None or len(node.outputs) != 1:
         return None
@@ -70,8 +72,7 @@ def _reshape(
 def _transpose(
     b: Builder, node: Node, inputs: Sequence[str], lifted: Sequence[bool], shapes: Sequence[tuple[int, ...]], steps: int
 ) -> str | None:
-    perm = node.attrs.get("perm", list(range(len(shapes[0])))[::-1])
-    return b.transpose(inputs[0], [0, *(p + 1 for p in perm)])
+    return b.transpose(inputs[0], [0, *(p + 1 for p in perm(node, len(shapes[0])))])
 
 
 def _concat(
@@ -79,7 +80,7 @@ def _concat(
 ) -> str | None:
     if not all(lifted):
         return None
-    return b.emit("Concat", inputs, axis=node.attrs["axis"] % len(shapes[-1]) + 1)
+    return b.emit("Concat", inputs, axis=axis(node, len(shapes[-1]), b.opset) + 1)
 
 
 def _product(
@@ -87,14 +88,17 @@ def _product(
 ) -> str | None:
     """MatMul and Gemm by a matrix that is the same at every step."""
     w = b.constants.get(inputs[1])
-    if w is None or w.ndim != 2 or not lifted[0] or node.attrs.get("transA", 0):
+    if w is None or w.ndim != 2 or not lifted[0]:
         return None
     if node.op_type == "MatMul":
         return b.emit("MatMul", inputs)
-    alpha, beta = np.float32(node.attrs.get("alpha", 1.0)), np.float32(node.attrs.get("beta", 1.0))
+    form = gemm(node)
+    if form.trans_a:
+        return None
+    alpha, beta = np.float32(form.alpha), np.float32(form.beta)
     name = inputs[1]
-    if node.attrs.get("transB", 0) or alpha != 1:
-        name = b.constant(np.ascontiguousarray((w.T if node.attrs.get("transB", 0) else w) * alpha), "weight")
+    if form.trans_b or alpha != 1:
+        name = b.constant(np.ascontiguousarray((w.T if form.trans_b else w) * alpha), "weight")
     y = b.emit("MatMul", [inputs[0], name])
     if len(inputs) < 3 or not inputs[2]:
         return y
@@ -108,30 +112,25 @@ def _last_axis(
     b: Builder, node: Node, inputs: Sequence[str], lifted: Sequence[bool], shapes: Sequence[tuple[int, ...]], steps: int
 ) -> str | None:
     """Softmax and LayerNormalization."""
-    rank = len(shapes[0])
-    default = -1 if node.op_type == "LayerNormalization" or b.opset >= 13 else 1
-    axis = node.attrs.get("axis", default) % rank
-    return None if any(lifted[1:]) else b.emit(node.op_type, inputs, **{**node.attrs, "axis": axis + 1})
+    first = axis(node, len(shapes[0]), b.opset)
+    return None if any(lifted[1:]) else b.emit(node.op_type, inputs, **{**node.attrs, "axis": first + 1})
 
 
 def _reduce(
     b: Builder, node: Node, inputs: Sequence[str], lifted: Sequence[bool], shapes: Sequence[tuple[int, ...]], steps: int
 ) -> str | None:
     """Reductions: over the same axes, one further on."""
-    rank, attrs = len(shapes[0]), dict(node.attrs)
-    if node.op_type in ("ArgMax", "ArgMin"):
-        return b.emit(node.op_type, inputs, **{**attrs, "axis": attrs.get("axis", 0) % rank + 1})
-    given = b.constants.get(inputs[1]) if len(inputs) > 1 and inputs[1] else None
-    if len(inputs) > 1 and inputs[1] and given is None:
+    rank = len(shapes[0])
+    axes = reduction_axes(replace(node, inputs=list(inputs)), rank, b.opset, b.constants)
+    if axes is None or (rank == 0 and not axes):
         return None
-    axes = attrs.pop("axes", None if given is None else given.reshape(-1).tolist())
-    noop = attrs.pop("noop_with_empty_axes", 0)
-    if not axes:
-        axes = [] if noop else list(range(rank))
-    axes = [a % rank + 1 for a in axes]
-    if not axes:
-        return inputs[0]
-    if (given is None and "axes" in node.attrs) or b.opset < 13:
+    if node.op_type in ("ArgMax", "ArgMin"):
+        return b.emit(node.op_type, inputs, **{**node.attrs, "axis": axes[0] + 1})
+    if not axes:  # what it does to each element it does at every step
+        return b.emit(node.op_type, inputs[:1], **node.attrs)
+    attrs = {k: v for k, v in node.attrs.items() if k not in ("axes", "noop_with_empty_axes")}
+    axes = [a + 1 for a in axes]
+    if b.opset < (13 if node.op_type == "ReduceSum" else 18):
         return b.emit(node.op_type, inputs[:1], **attrs, axes=axes)
     return b.emit(node.op_type, [inputs[0], b.constant(np.array(axes, np.int64), "axes")], **attrs)
 
@@ -140,30 +139,30 @@ def _gather(
     b: Builder, node: Node, inputs: Sequence[str], lifted: Sequence[bool], shapes: Sequence[tuple[int, ...]], steps: int
 ) -> str | None:
     """An entry at each step, or the same entry of every step's data."""
-    axis = node.attrs.get("axis", 0) % len(shapes[0])
+    along = axis(node, len(shapes[0]), b.opset)
     if lifted[0] and not lifted[1]:
-        return b.emit("Gather", inputs, axis=axis + 1)
+        return b.emit("Gather", inputs, axis=along + 1)
     if lifted[0]:
         return None
     indices = b.constants.get(inputs[1])
     if indices is not None:  # known at every step: the data, its axis in that order
-        at = indices % shapes[0][axis]
+        at = gathered(node, indices, shapes[0][along])
         if at.size == steps:  # one entry at each step; in order it is the data itself
-            return b.reshape(b.move_axis(b.entries(inputs[0], at.reshape(-1), axis), axis, 0), (steps, *shapes[-1]))
-    return b.move_axis(b.emit("Gather", inputs, axis=axis), axis, 0)
+            return b.reshape(b.move_axis(b.entries(inputs[0], at.reshape(-1), along), along, 0), (steps, *shapes[-1]))
+    return b.move_axis(b.emit("Gather", inputs, axis=along), along, 0)
 
 
 def _slice(
     b: Builder, node: Node, inputs: Sequence[str], lifted: Sequence[bool], shapes: Sequence[tuple[int, ...]], steps: int
 ) -> str | None:
     """Slice by constants, as the entries that it takes."""
-    renamed = Node(node.op_type, node.name, list(inputs), node.outputs, node.attrs)
-    picks = slice_picks(renamed, shapes[0], dict(b.constants)) if not any(lifted[1:]) else None
-    if picks is None:
+    renamed = replace(node, inputs=list(inputs))
+    taken = slices(renamed, shapes[0], b.constants) if not any(lifted[1:]) else None
+    if taken is None:
         return None
     value = inputs[0]
-    for axis, entries in picks.items():
-        value = b.entries(value, entries, axis + 1)
+    for along, entries in taken.items():
+        value = b.entries(value, np.array(entries), along + 1)
     return value
 
 

@@ -23,12 +23,13 @@ from streamgru._options import as_path
 from streamgru.errors import ModelError
 from streamgru.layout import MAX_RANK
 
+from ...lost_reset import is_of_torch
 from .dtypes import HELD, ROUNDED
 from .external_data import load_external
 from .functions import inline_functions
 from .graph import Array, Dim, Graph, Node, Port
+from .operators import MAX_OPSET, MIN_OPSET
 
-MIN_OPSET, MAX_OPSET = 7, 24
 MAX_FILE_BYTES = 2**31  # protobuf's own limit
 MAX_NODES = 100_000
 MAX_TENSOR_BYTES = 2**31
@@ -38,7 +39,6 @@ MAX_DEPTH = 16  # of subgraphs inside subgraphs
 NARROWER = {TensorProto.INT8, TensorProto.UINT8}
 # What Einsum can say. At another character onnx's shape inference does not end.
 EQUATION = re.compile(r"[A-Za-z., ]*(->[A-Za-z. ]*)?")
-CELLS = ("GRU", "LSTM", "RNN")
 
 
 def read(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Graph:
@@ -196,9 +196,7 @@ class _Reader:
         if proto.domain not in ("", "ai.onnx"):
             raise ModelError(f"{node}: the operator domain '{proto.domain}' is not supported; only ONNX's own is")
         meta = {p.key: p.value for p in proto.metadata_props}
-        node.from_torch_gru = "aten.gru" in meta.get("pkg.torch.onnx.fx_node", "") or "rnn.GRU" in meta.get(
-            "pkg.torch.onnx.class_hierarchy", ""
-        )
+        node.from_torch_gru = node.op_type == "GRU" and is_of_torch(self.model.producer_name, meta)
         for a in proto.attribute:
             node.attrs[_text(a.name)] = self._attribute(a, node, graph.opset, depth)
         _check_attributes(node, graph.opset, {a.name: a.type for a in proto.attribute})

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from .graph import Array, Graph, Node
+from .operators import axis, gathered, perm, slices
 
 RESHAPES = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"}
 MOVES = 64  # nodes seen through, one after the other
@@ -39,7 +40,7 @@ class Rows:
     """The values of a static graph."""
 
     def __init__(self, graph: Graph) -> None:
-        self.types, self.constants = graph.types, graph.constants
+        self.types, self.constants, self.opset = graph.types, graph.constants, graph.opset
         self.producers = graph.producers()
         self.index = {o: i for i, n in enumerate(graph.nodes) for o in n.outputs if o}
         self.frames: dict[str, Ref] = {}  # values that have become rows of another
@@ -136,16 +137,16 @@ class Rows:
 
     def _transpose(self, ref: Ref, node: Node) -> Ref | None:
         shape = self.types[node.inputs[0]].shape
-        perm = list(node.attrs.get("perm", range(len(shape))[::-1]))
-        if not perm or perm[-1] != len(shape) - 1:
+        order = perm(node, len(shape))
+        if not order or order[-1] != len(shape) - 1:
             return None
-        grid = np.arange(self.matrix(node.inputs[0])[0]).reshape(shape[:-1]).transpose(perm[:-1]).reshape(-1)
+        grid = np.arange(self.matrix(node.inputs[0])[0]).reshape(shape[:-1]).transpose(order[:-1]).reshape(-1)
         return self._ref(node.inputs[0], grid if ref.rows is None else grid[list(ref.rows)], ref.lo, ref.hi)
 
     def _concat(self, ref: Ref, node: Node) -> Ref | None:
         rank = len(self.types[ref.name].shape)
-        axis, start = node.attrs["axis"] % rank, 0
-        if axis == rank - 1:
+        along, start = axis(node, rank, self.opset), 0
+        if along == rank - 1:
             for part in node.inputs:
                 end = start + self.matrix(part)[1]
                 if start <= ref.lo and ref.hi <= end:
@@ -156,8 +157,8 @@ class Rows:
         if ref.rows is None:
             return None
         shapes = [self.types[i].shape[:-1] for i in node.inputs]
-        which = np.concatenate([np.full(s, i) for i, s in enumerate(shapes)], axis).reshape(-1)[list(ref.rows)]
-        local = np.concatenate([np.arange(np.prod(s, dtype=int)).reshape(s) for s in shapes], axis).reshape(-1)
+        which = np.concatenate([np.full(s, i) for i, s in enumerate(shapes)], along).reshape(-1)[list(ref.rows)]
+        local = np.concatenate([np.arange(np.prod(s, dtype=int)).reshape(s) for s in shapes], along).reshape(-1)
         part = node.inputs[int(which[0])]
         if (which != which[0]).any() or part in self.constants:
             return None
@@ -167,15 +168,16 @@ class Rows:
         """Axis -> the entries that Slice, Split or Gather take of it."""
         shape = self.types[node.inputs[0]].shape
         if node.op_type == "Split" and all(node.outputs):
-            axis = node.attrs.get("axis", 0) % len(shape)
+            along = axis(node, len(shape), self.opset)
             at = next(i for i, o in enumerate(node.outputs) if o == name)
-            sizes = [self.types[o].shape[axis] for o in node.outputs]
-            return {axis: np.arange(sum(sizes[:at]), sum(sizes[: at + 1]))}
+            sizes = [self.types[o].shape[along] for o in node.outputs]
+            return {along: np.arange(sum(sizes[:at]), sum(sizes[: at + 1]))}
         if node.op_type == "Gather" and node.inputs[1] in self.constants:
-            axis = node.attrs.get("axis", 0) % len(shape)
-            return {axis: self.constants[node.inputs[1]] % shape[axis]}
+            along = axis(node, len(shape), self.opset)
+            return {along: gathered(node, self.constants[node.inputs[1]], shape[along])}
         if node.op_type == "Slice":
-            return slice_picks(node, shape, self.constants)
+            taken = slices(node, shape, self.constants)
+            return None if taken is None else {a: np.array(entries) for a, entries in taken.items()}
         return None
 
     def _take(self, ref: Ref, source: str, picks: dict[int, Array]) -> Ref | None:
@@ -190,8 +192,8 @@ class Rows:
         if not picks:
             return Ref(source, ref.rows, lo, hi)
         grid = np.arange(self.matrix(source)[0]).reshape(shape[:-1])
-        for axis in sorted(picks, reverse=True):
-            grid = np.take(grid, picks[axis], axis)
+        for along in sorted(picks, reverse=True):
+            grid = np.take(grid, picks[along], along)
         grid = grid.reshape(-1)
         return self._ref(source, grid if ref.rows is None else grid[list(ref.rows)], lo, hi)
 
@@ -237,25 +239,6 @@ class Rows:
             digest = hashlib.blake2b(np.ascontiguousarray(value).tobytes(), digest_size=16).digest()
             self._same[name] = self._contents.setdefault((value.dtype.str, value.shape, digest), name)
         return self._same[name]
-
-
-def slice_picks(node: Node, shape: tuple[int, ...], constants: dict[str, Array]) -> dict[int, Array] | None:
-    """Axis -> the entries that a Slice takes; None where they are computed."""
-    lists: list[list[int] | None] = []
-    for i, key in enumerate(("starts", "ends", "axes", "steps"), 1):
-        if node.input(i) and node.input(i) not in constants:
-            return None
-        value = constants[node.inputs[i]].reshape(-1).tolist() if node.input(i) else node.attrs.get(key)
-        lists.append(value)
-    starts, ends, axes, steps = lists
-    if starts is None or ends is None:
-        return None
-    axes = list(range(len(starts))) if axes is None else axes
-    steps = [1] * len(starts) if steps is None else steps
-    return {
-        a % len(shape): np.arange(shape[a])[slice(start, end, step)]
-        for a, start, end, step in zip(axes, starts, ends, steps, strict=True)
-    }
 
 
 def _twins(graph: Graph) -> dict[str, str]:

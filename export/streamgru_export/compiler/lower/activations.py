@@ -10,6 +10,7 @@ from streamgru.errors import ModelError
 from streamgru.layout import Unary
 
 from ..graph.graph import Node
+from ..graph.recurrent import ACTIVATIONS, Recurrent
 
 # ONNX name in lower case -> (function, default alpha, default beta); None where the function takes none.
 # The defaults are those of the ONNX operators of that name. Affine is none today; when it was one, its defaults were 1
@@ -28,7 +29,6 @@ FUNCTIONS: dict[str, tuple[Unary, float | None, float | None]] = {
     "scaledtanh": (Unary.SCALED_TANH, math.nan, math.nan),
     "affine": (Unary.AFFINE, 1.0, 0.0),
 }
-DEFAULTS = {"GRU": ["Sigmoid", "Tanh"], "LSTM": ["Sigmoid", "Tanh", "Tanh"], "RNN": ["Tanh"]}
 
 
 @dataclass(frozen=True)
@@ -44,7 +44,7 @@ class Activation:
         return [self.function, self.alpha, self.beta]
 
 
-def activations(node: Node, directions: int) -> list[list[Activation]]:
+def activations(node: Node, form: Recurrent) -> list[list[Activation]]:
     """For each direction the activations of the node.
 
     ``activation_alpha`` and ``activation_beta`` are consumed in the order of the activations that take one
@@ -56,18 +56,15 @@ def activations(node: Node, directions: int) -> list[list[Activation]]:
     ModelError
         An unknown name, a wrong number of names, or more alphas or betas than the functions take.
     """
-    defaults = DEFAULTS[node.op_type]
-    names = node.attrs.get("activations") or defaults * directions
-    if len(names) != len(defaults) * directions:
-        raise ModelError(f"{node}: {len(defaults) * directions} activations were expected, and it has {names}")
-    alphas = list(node.attrs.get("activation_alpha", []))
-    betas = list(node.attrs.get("activation_beta", []))
+    n, names = len(ACTIVATIONS[node.op_type]), list(form.activations)
+    if len(names) != n * form.directions:
+        raise ModelError(f"{node}: {n * form.directions} activations were expected, and it has {names}")
+    alphas, betas = list(form.alphas), list(form.betas)
     found = [_activation(node, name, alphas, betas) for name in names]
     for what, left in (("activation_alpha", alphas), ("activation_beta", betas)):
         if left:
             raise ModelError(f"{node}: {what} has {len(left)} value(s) more than the activations {names} take")
-    n = len(defaults)
-    return [found[i * n : (i + 1) * n] for i in range(directions)]
+    return [found[i * n : (i + 1) * n] for i in range(form.directions)]
 
 
 def _activation(node: Node, name: str, alphas: list[float], betas: list[float]) -> Activation:

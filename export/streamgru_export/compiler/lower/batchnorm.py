@@ -8,6 +8,7 @@ from __future__ import annotations
 import numpy as np
 
 from ..graph.graph import Array, Graph, Node, TensorType
+from ..graph.operators import Gemm, gemm, integer
 from .elementwise import batch_norm_affine
 
 OUTPUT_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1}
@@ -38,8 +39,7 @@ def _fold(graph: Graph, before: Node, node: Node) -> bool:
     b = graph.constants.get(before.input(2))
     if w is None or (before.input(2) and (b is None or b.ndim != 1)):
         return False
-    plain = {"alpha": 1.0, "beta": 1.0, "transA": 0}
-    if before.op_type == "Gemm" and any(before.attrs.get(k, v) != v for k, v in plain.items()):
+    if before.op_type == "Gemm" and gemm(before) not in (Gemm(), Gemm(trans_b=True)):
         return False
     scale, shift = (v.astype(np.float64) for v in batch_norm_affine(graph.constants, node))
     bias = shift if b is None else b * scale + shift
@@ -52,10 +52,10 @@ def _fold(graph: Graph, before: Node, node: Node) -> bool:
 def _scaled(before: Node, w: Array, scale: Array) -> Array:
     """The weights times the scale of their output channel."""
     axis = OUTPUT_AXIS[before.op_type]
-    if before.op_type == "Gemm" and before.attrs.get("transB", 0):
+    if before.op_type == "Gemm" and gemm(before).trans_b:
         axis = 0
     if before.op_type == "ConvTranspose":  # [C, M/g, ...]: the channels of each group of inputs
-        group = before.attrs.get("group", 1)
+        group = integer(before, "group")
         parts = w.reshape(group, w.shape[0] // group, *w.shape[1:])
         factors = scale.reshape(group, 1, -1, *[1] * (w.ndim - 2))
         return np.asarray((parts * factors).reshape(w.shape), np.float32)

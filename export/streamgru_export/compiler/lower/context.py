@@ -6,7 +6,7 @@ A value is a view until an operator needs it in a row; only then is it copied, a
 
 from __future__ import annotations
 
-from collections.abc import Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from streamgru.errors import ModelError
 from streamgru.layout import Binary, Code, Kind, Layout, Reduction, Unary
 
 from ..graph.graph import Array, Graph, Node, TensorType
+from ..graph.operators import axis
 from ..program.program import Operator, Program, Tensor, constant
 from ..program.views import View, merge, row_major, whole
 
@@ -77,18 +78,16 @@ class Context:
             )
         return value
 
-    def ints(self, node: Node, attr: str, i: int | None = None) -> list[int] | None:
-        """A list of integers that is an attribute in older operator sets and input `i` in newer ones."""
-        if attr in node.attrs:
-            value = node.attrs[attr]
-            return [int(v) for v in value] if isinstance(value, list) else [int(value)]
-        if i is None or not node.input(i):
-            return None
-        return [int(v) for v in self.need_const(node, i, attr).reshape(-1)]
+    def need_consts(self, node: Node, *what: str) -> Mapping[str, Array]:
+        """All constants, where inputs 1, 2 .. of the node, so called, are such ones or absent."""
+        for i, name in enumerate(what, 1):
+            if name and node.input(i):
+                self.need_const(node, i, name)
+        return self.graph.constants
 
-    def axis(self, node: Node, default: int, rank: int, key: str = "axis") -> int:
-        """An axis attribute, counted from the front."""
-        return checked_axis(node, int(node.attrs.get(key, default)), rank)
+    def axis(self, node: Node, rank: int) -> int:
+        """The attribute `axis`, counted from the front."""
+        return axis(node, rank, self.graph.opset)
 
     # ---- views and the tensors behind them ----
 
@@ -253,10 +252,3 @@ class Context:
             [function, len(dims), *dims, *a_steps, *b_steps],
             node.name,
         )
-
-
-def checked_axis(node: Node, axis: int, rank: int) -> int:
-    """The axis counted from the front."""
-    if not -rank <= axis < rank:
-        raise ModelError(f"{node}: axis {axis} is out of range for {rank} dimensions")
-    return axis % rank if rank else 0

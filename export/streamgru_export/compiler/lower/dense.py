@@ -7,6 +7,7 @@ import numpy as np
 from streamgru.layout import Binary, Code, Unary
 
 from ..graph.graph import Array, Node
+from ..graph.operators import gemm as gemm_of
 from ..program.program import Tensor, packed
 from ..program.views import View, whole
 from .context import Context
@@ -67,16 +68,17 @@ def product(ctx: Context, node: Node, a: View, b: View, y: Tensor) -> None:
 
 def gemm(ctx: Context, node: Node) -> None:
     """Gemm: alpha · A' · B' + beta · C. What is constant is scaled at compile time, in float32."""
-    alpha, beta = np.float32(node.attrs.get("alpha", 1.0)), np.float32(node.attrs.get("beta", 1.0))
+    form = gemm_of(node)
+    alpha, beta = np.float32(form.alpha), np.float32(form.beta)
     a, b = ctx.view(node.inputs[0]), ctx.view(node.inputs[1])
-    if node.attrs.get("transA", 0):
+    if form.trans_a:
         a = a.transpose((1, 0))
     weights = ctx.const(node.inputs[1])
     if weights is not None:
-        w = weights if node.attrs.get("transB", 0) else weights.T
+        w = weights if form.trans_b else weights.T
         _gemm_affine(ctx, node, a, np.ascontiguousarray(w * alpha if alpha != 1 else w), beta)
         return
-    if node.attrs.get("transB", 0):
+    if form.trans_b:
         b = b.transpose((1, 0))
     y = ctx.new(node.outputs[0], ctx.type(node.outputs[0]).shape)
     product(ctx, node, a, b, y)

@@ -1,63 +1,24 @@
-"""The equation of an Einsum, and its lowering: transposes, sums and one product for each further operand."""
+"""Lowers Einsum: transposes, sums and one product for each further operand."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from string import ascii_letters
 
 import numpy as np
 
-from streamgru.errors import ModelError
 from streamgru.layout import Binary, Code, Reduction
 
 from ..graph.graph import Array, Node
+from ..graph.operators import equation
 from ..program.views import View, whole
 from .context import Context
 from .dense import affine, product
 
 
-def parse(node: Node, ranks: Sequence[int]) -> tuple[list[str], str]:
-    """The letters of each operand's axes, and of the output's. An ellipsis gets letters of its own.
-
-    Raises
-    ------
-    ModelError
-        The equation does not fit the operands, or asks for a diagonal.
-    """
-    equation = node.attrs["equation"]
-    equation = "".join((equation.decode() if isinstance(equation, bytes) else equation).split())
-    left, arrow, out = equation.partition("->")
-    terms = left.split(",")
-    wrong = ModelError(f"{node}: its equation '{equation}' does not fit its {len(ranks)} operands")
-    if len(terms) != len(ranks):
-        raise wrong
-    free = [c for c in reversed(ascii_letters) if c not in equation]
-    most = max((r - len(t) + 3 for t, r in zip(terms, ranks, strict=True) if "..." in t), default=0)
-    if most < 0 or most > len(free):
-        raise wrong
-    dots = "".join(free[:most])
-    for i, (term, rank) in enumerate(zip(terms, ranks, strict=True)):
-        count = rank - len(term) + 3
-        terms[i] = term.replace("...", dots[most - count :] if count else "")
-        if len(terms[i]) != rank or not all(c.isalpha() for c in terms[i]):
-            raise wrong
-        if len(set(terms[i])) != rank:
-            raise ModelError(f"{node}: its equation '{equation}' repeats an index in one operand (a diagonal), "
-                             "which is not supported; take the diagonal before it")  # fmt: skip
-    if arrow:
-        out = out.replace("...", dots)
-    else:
-        letters = "".join(terms)
-        out = dots + "".join(sorted(c for c in set(letters) if letters.count(c) == 1 and c not in dots))
-    if len(set(out)) != len(out) or not set(out) <= set("".join(terms)):
-        raise wrong
-    return terms, out
-
-
 def einsum(ctx: Context, node: Node) -> None:
     """Einsum of any number of operands, taken together from left to right."""
     views = [ctx.view(name) for name in node.inputs]
-    terms, out = parse(node, [len(v.shape) for v in views])
+    terms, out = equation(node, [len(v.shape) for v in views])
     view, term = _summed(ctx, node, views[0], terms[0], "".join(terms[1:]) + out)
     for i in range(1, len(terms)):
         later = "".join(terms[i + 1 :]) + out

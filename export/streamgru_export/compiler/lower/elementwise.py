@@ -11,21 +11,22 @@ from streamgru.errors import ModelError
 from streamgru.layout import Binary, Code, Unary
 
 from ..graph.graph import Node
+from ..graph.operators import clip_bounds, flag, number, text
 from ..program.program import Tensor
 from ..program.views import View, merge, row_major, whole
 from .context import Context
 
-# ONNX operator -> (function, {parameter: (attribute, default)})
-UNARY: dict[str, tuple[Unary, tuple[tuple[str, float], ...]]] = {
+# ONNX operator -> (function, the attributes that are its parameters)
+UNARY: dict[str, tuple[Unary, tuple[str, ...]]] = {
     "Sigmoid": (Unary.SIGMOID, ()),
     "Tanh": (Unary.TANH, ()),
     "Relu": (Unary.RELU, ()),
-    "LeakyRelu": (Unary.LEAKY_RELU, (("alpha", 0.01),)),
-    "Elu": (Unary.ELU, (("alpha", 1.0),)),
-    "HardSigmoid": (Unary.HARD_SIGMOID, (("alpha", 0.2), ("beta", 0.5))),
+    "LeakyRelu": (Unary.LEAKY_RELU, ("alpha",)),
+    "Elu": (Unary.ELU, ("alpha",)),
+    "HardSigmoid": (Unary.HARD_SIGMOID, ("alpha", "beta")),
     "Softsign": (Unary.SOFTSIGN, ()),
     "Softplus": (Unary.SOFTPLUS, ()),
-    "ThresholdedRelu": (Unary.THRESHOLDED_RELU, (("alpha", 1.0),)),
+    "ThresholdedRelu": (Unary.THRESHOLDED_RELU, ("alpha",)),
     "Exp": (Unary.EXP, ()),
     "Log": (Unary.LOG, ()),
     "Sqrt": (Unary.SQRT, ()),
@@ -36,10 +37,10 @@ UNARY: dict[str, tuple[Unary, tuple[tuple[str, float], ...]]] = {
     "Ceil": (Unary.CEIL, ()),
     "Sign": (Unary.SIGN, ()),
     "Erf": (Unary.ERF, ()),
-    "Selu": (Unary.SELU, (("alpha", 1.67326319217681884765625), ("gamma", 1.05070102214813232421875))),
+    "Selu": (Unary.SELU, ("alpha", "gamma")),
     "HardSwish": (Unary.HARD_SWISH, ()),
     "Round": (Unary.ROUND, ()),
-    "Celu": (Unary.CELU, (("alpha", 1.0),)),
+    "Celu": (Unary.CELU, ("alpha",)),
     "Not": (Unary.NOT, ()),
     "Mish": (Unary.MISH, ()),
     "Sin": (Unary.SIN, ()),
@@ -80,7 +81,7 @@ def unary(ctx: Context, node: Node) -> None:
             a = whole(y)
         return
     function, params = UNARY[node.op_type]
-    numbers = [float(node.attrs.get(name, default)) for name, default in params]
+    numbers = [number(node, name) for name in params]
     _unary(ctx, node, function, *numbers)
 
 
@@ -92,7 +93,7 @@ def _unary(ctx: Context, node: Node, function: Unary, alpha: float = 0.0, beta: 
 def binary(ctx: Context, node: Node) -> None:
     """Two operands with broadcasting; more than two are taken in turn."""
     function = BINARY[node.op_type]
-    if node.op_type == "Mod" and node.attrs.get("fmod", 0):
+    if node.op_type == "Mod" and flag(node, "fmod"):
         function = Binary.FMOD
     _chain(ctx, node, function)
 
@@ -164,47 +165,35 @@ def prelu(ctx: Context, node: Node) -> None:
 
 
 def clip(ctx: Context, node: Node) -> None:
-    """Clip with constant or computed bounds, attributes in old operator sets."""
+    """Clip with constant or computed bounds."""
     x = ctx.view(node.inputs[0])
-    bounds = [_bound(ctx, node, "min", 1), _bound(ctx, node, "max", 2)]
-    if x.tensor.dtype == np.float32 and all(isinstance(b, float) for b in bounds):
-        low, high = bounds
-        assert isinstance(low, float)
-        assert isinstance(high, float)
+    is_float = x.tensor.dtype == np.float32
+    low, high = clip_bounds(node, ctx.graph.constants) if is_float else (None, None)
+    if low is not None and high is not None:
         # With low > high ONNX gives high everywhere.
         _unary(ctx, node, Unary.CLIP, min(low, high), high)
         return
-    for b, function in zip(node.inputs[1:3], (Binary.MAX, Binary.MIN), strict=False):
-        if b:
-            y = ctx.new(node.outputs[0], x.shape, x.tensor.dtype)
-            ctx.binary(node, function, x, ctx.view(b), y)
-            x = whole(y)
+    for i, function, given in ((1, Binary.MAX, low), (2, Binary.MIN, high)):
+        if node.input(i):
+            bound = ctx.view(node.inputs[i])
+        elif given is not None:
+            bound = whole(ctx.constant(f"{node.name}/bound", np.array(given, np.float32)))
+        else:
+            continue
+        y = ctx.new(node.outputs[0], x.shape, x.tensor.dtype)
+        ctx.binary(node, function, x, bound, y)
+        x = whole(y)
     ctx.views[node.outputs[0]] = x
-
-
-def _bound(ctx: Context, node: Node, attr: str, i: int) -> float | str:
-    """A bound as a number, or the name of the value that holds it."""
-    value = ctx.const(node.input(i))
-    if value is not None:
-        return float(value.reshape(-1)[0])
-    if node.input(i):
-        return node.input(i)
-    big = float(np.finfo(np.float32).max)
-    return (
-        float(node.attrs.get(attr, -big if attr == "min" else big))
-        if attr in node.attrs
-        else (-math.inf if attr == "min" else math.inf)
-    )
 
 
 def gelu(ctx: Context, node: Node) -> None:
     """Gelu, exact or by tanh."""
-    _unary(ctx, node, Unary.GELU_TANH if node.attrs.get("approximate", "none") == "tanh" else Unary.GELU)
+    _unary(ctx, node, Unary.GELU_TANH if text(node, "approximate") == "tanh" else Unary.GELU)
 
 
 def swish(ctx: Context, node: Node) -> None:
     """Swish: x · sigmoid(alpha · x)."""
-    alpha = float(node.attrs.get("alpha", 1.0))
+    alpha = number(node, "alpha")
     if alpha == 1.0:
         _unary(ctx, node, Unary.SILU)
         return
@@ -245,13 +234,15 @@ def batch_normalization(ctx: Context, node: Node) -> None:
 
 def batch_norm_affine(constants: dict[str, Any], node: Node) -> tuple[Any, Any]:
     """Scale and shift of a BatchNormalization, computed in float64 and rounded once."""
-    if node.attrs.get("training_mode", 0) or any(node.outputs[1:]):
+    if flag(node, "training_mode") or any(node.outputs[1:]):
         raise ModelError(f"{node}: it is in training mode; call model.eval() and export again")
+    if not flag(node, "spatial"):
+        raise ModelError(f"{node}: spatial=0, another scale for each entry of a channel, is not supported")
     values = [constants.get(i) for i in node.inputs[1:5]]
     if any(v is None for v in values):
         raise ModelError(f"{node}: its scale, bias, mean or variance depend on an input; only constants are supported")
     gamma, beta, mean_, var = (np.asarray(v, np.float64) for v in values)
-    scale = gamma / np.sqrt(var + float(node.attrs.get("epsilon", 1e-5)))
+    scale = gamma / np.sqrt(var + number(node, "epsilon"))
     return scale.astype(np.float32), (beta - mean_ * scale).astype(np.float32)
 
 

@@ -13,6 +13,7 @@ from streamgru.layout import Kind
 
 from ..graph.blame import blaming
 from ..graph.graph import Graph, Node, live_nodes
+from ..graph.kinds import RECURRENT
 from ..program.program import Program, Tensor
 from ..program.views import View, whole
 from ..stream.slots import Slot
@@ -24,7 +25,7 @@ from . import move as lower_move
 from . import recurrent as lower_recurrent
 from . import reduce as lower_reduce
 from .context import Context
-from .states import CELLS, States, views_first
+from .states import States, views_first
 
 LOWER: dict[str, Callable[[Context, Node], None]] = {
     **lower_move.LOWER,
@@ -88,7 +89,7 @@ def lower_node(ctx: Context, node: Node, targets: dict[str, View]) -> None:
 
 def _lower(ctx: Context, node: Node, targets: dict[str, View]) -> None:
     ctx.node = node
-    if node.op_type in CELLS:
+    if node.op_type in RECURRENT:
         lower_recurrent.lower(ctx, node, targets)
         return
     function = LOWER.get(node.op_type)

@@ -9,9 +9,10 @@ from streamgru.errors import ModelError
 from streamgru.layout import Code, Scatter
 
 from ..graph.graph import Array, Node
+from ..graph.operators import gathered, integer, pad_value, pads, perm, slices, text
 from ..program.program import Tensor, word
 from ..program.views import View, whole
-from .context import Context, checked_axis
+from .context import Context
 
 
 def identity(ctx: Context, node: Node) -> None:
@@ -33,8 +34,7 @@ def reshape(ctx: Context, node: Node) -> None:
 def transpose(ctx: Context, node: Node) -> None:
     """Transpose."""
     view = ctx.view(node.inputs[0])
-    perm = node.attrs.get("perm", list(range(len(view.shape)))[::-1])
-    ctx.views[node.outputs[0]] = view.transpose(perm)
+    ctx.views[node.outputs[0]] = view.transpose(perm(node, len(view.shape)))
 
 
 def expand(ctx: Context, node: Node) -> None:
@@ -43,26 +43,19 @@ def expand(ctx: Context, node: Node) -> None:
 
 
 def slice_(ctx: Context, node: Node) -> None:
-    """Slice, with its clamping of starts and ends."""
+    """Slice."""
     view = ctx.view(node.inputs[0])
-    starts, ends = ctx.ints(node, "starts", 1), ctx.ints(node, "ends", 2)
-    if starts is None or ends is None:
-        raise ModelError(f"{node}: starts or ends are missing")
-    axes = ctx.ints(node, "axes", 3) or list(range(len(starts)))
-    steps = ctx.ints(node, "steps", 4) or [1] * len(starts)
-    for start, end, axis, step in zip(starts, ends, axes, steps, strict=True):
-        a = checked_axis(node, axis, len(view.shape))
-        # A range of Python means what ONNX means, but for an end at or before -size while stepping backwards.
-        stop = None if step < 0 and end < -view.shape[a] else end
-        entries = range(view.shape[a])[slice(start, stop, step)]
-        view = view.slice(a, entries.start, len(entries), entries.step)
+    taken = slices(node, view.shape, ctx.need_consts(node, "starts", "ends", "axes", "steps"))
+    assert taken is not None
+    for axis, entries in taken.items():
+        view = view.slice(axis, entries.start, len(entries), entries.step)
     ctx.views[node.outputs[0]] = ctx.shorten(view)
 
 
 def split(ctx: Context, node: Node) -> None:
     """Split: a view for each output."""
     view = ctx.view(node.inputs[0])
-    axis, start = ctx.axis(node, 0, len(view.shape)), 0
+    axis, start = ctx.axis(node, len(view.shape)), 0
     for o in node.outputs:
         if not o:
             raise ModelError(f"{node}: all outputs of a Split must be named")
@@ -78,7 +71,7 @@ def concat(ctx: Context, node: Node) -> None:
         ctx.views[node.outputs[0]] = ctx.view(parts[0])
         return
     y = whole(ctx.output(node))
-    axis, start = ctx.axis(node, 0, len(y.shape)), 0
+    axis, start = ctx.axis(node, len(y.shape)), 0
     ctx.remember_parts(y.tensor, [ctx.view(p) for p in parts], axis)
     for part in parts:
         view = ctx.view(part)
@@ -99,10 +92,10 @@ def tile(ctx: Context, node: Node) -> None:
 def gather(ctx: Context, node: Node) -> None:
     """Gather: with constant, evenly spaced indices a view, else GATHER."""
     view = ctx.view(node.inputs[0])
-    axis = ctx.axis(node, 0, len(view.shape))
+    axis = ctx.axis(node, len(view.shape))
     indices = ctx.const(node.inputs[1])
     if indices is not None:
-        strided = _even(_in_range(node, indices, view.shape[axis]))
+        strided = _even(gathered(node, indices, view.shape[axis]))
         if strided is not None:
             start, steps = strided
             stride = view.strides[axis]
@@ -117,14 +110,6 @@ def gather(ctx: Context, node: Node) -> None:
     outer, inner = int(np.prod(view.shape[:axis])), int(np.prod(view.shape[axis + 1 :]))
     params = [outer, view.shape[axis], inner, ctx.type(node.inputs[1]).size]
     ctx.emit(Code.GATHER, [ctx.row(view), ctx.row(ctx.view(node.inputs[1]))], [ctx.output(node)], params, node.name)
-
-
-def _in_range(node: Node, indices: Array, size: int) -> Array:
-    """Indices counted from the front."""
-    bad = indices[(indices < -size) | (indices >= size)]
-    if bad.size:
-        raise ModelError(f"{node}: index {int(bad.reshape(-1)[0])} is out of range for a dimension of {size}")
-    return np.where(indices < 0, indices + size, indices)
 
 
 def _even(indices: Array) -> tuple[int, list[int]] | None:
@@ -143,25 +128,33 @@ def _even(indices: Array) -> tuple[int, list[int]] | None:
 def gather_elements(ctx: Context, node: Node) -> None:
     """GatherElements."""
     data, indices = ctx.view(node.inputs[0]), ctx.view(node.inputs[1])
-    axis = ctx.axis(node, 0, len(data.shape))
+    axis = ctx.axis(node, len(data.shape))
     ctx.emit(Code.GATHER_ELEMENTS, [ctx.row(data), ctx.row(indices)], [ctx.output(node)], [axis], node.name)
 
 
 REDUCTIONS = {function.name.lower(): function for function in Scatter}
 
 
+def _reduction(node: Node) -> int:
+    """How an update meets what it is scattered onto."""
+    name = text(node, "reduction") if node.op_type != "Scatter" else "none"
+    if name not in REDUCTIONS:
+        raise ModelError(f"{node}: reduction '{name}' is not supported")
+    return REDUCTIONS[name]
+
+
 def scatter_elements(ctx: Context, node: Node) -> None:
     """ScatterElements and its old name Scatter."""
     data, indices, updates = (ctx.row(ctx.view(i)) for i in node.inputs)
-    axis = ctx.axis(node, 0, len(data.shape))
-    params = [axis, REDUCTIONS[node.attrs.get("reduction", "none")]]
+    axis = ctx.axis(node, len(data.shape))
+    params = [axis, _reduction(node)]
     ctx.emit(Code.SCATTER_ELEMENTS, [data, indices, updates], [ctx.output(node)], params, node.name)
 
 
 def scatter_nd(ctx: Context, node: Node) -> None:
     """ScatterND: with constant indices that name a box, two COPYs; else SCATTER_ND."""
     data, updates = ctx.view(node.inputs[0]), ctx.view(node.inputs[2])
-    reduction = REDUCTIONS[node.attrs.get("reduction", "none")]
+    reduction = _reduction(node)
     indices = ctx.const(node.inputs[1])
     y = ctx.output(node)
     box = _box(whole(y), indices) if indices is not None and reduction == Scatter.NONE else None
@@ -189,36 +182,31 @@ def _box(y: View, indices: Array) -> View | None:
 def pad(ctx: Context, node: Node) -> None:
     """Pad: constant by FILL and COPY; edge, reflect and wrap by gathering; negative pads by slicing."""
     view = ctx.view(node.inputs[0])
-    pads = ctx.ints(node, "pads", 1)
-    axes = ctx.ints(node, "axes", 3) or list(range(len(view.shape)))
-    if pads is None or len(pads) != 2 * len(axes):
-        raise ModelError(f"{node}: pads must give a begin and an end for each axis")
-    mode = node.attrs.get("mode", "constant")
-    ends: dict[int, tuple[int, int]] = {}
-    for axis, before, after in zip(axes, pads, pads[len(axes) :], strict=False):
-        a = checked_axis(node, axis, len(view.shape))
+    mode, given = text(node, "mode"), pads(node, len(view.shape), ctx.need_consts(node, "pads", "", "axes"))
+    assert given is not None
+    for axis, (before, after) in enumerate(given):
         cut = max(0, -before)
-        view = view.slice(a, cut, view.shape[a] - cut - max(0, -after))
-        ends[a] = max(0, before), max(0, after)
+        view = view.slice(axis, cut, view.shape[axis] - cut - max(0, -after))
+    ends = [(max(0, before), max(0, after)) for before, after in given]
     if mode == "constant":
         _pad_constant(ctx, node, view, ends)
     else:
         _pad_gather(ctx, node, view, ends, mode)
 
 
-def _pad_constant(ctx: Context, node: Node, view: View, ends: dict[int, tuple[int, int]]) -> None:
-    if not any(b or a for b, a in ends.values()):
+def _pad_constant(ctx: Context, node: Node, view: View, ends: list[tuple[int, int]]) -> None:
+    if not any(b or a for b, a in ends):
         ctx.views[node.outputs[0]] = view
         return
     y = ctx.output(node)
-    if node.input(2) and ctx.const(node.inputs[2]) is None:
+    value = pad_value(node, ctx.graph.constants)
+    if value is None:
         given = ctx.view(node.inputs[2])
         ctx.copy(View(given.tensor, given.offset, (), ()).expand(y.shape), whole(y), node.name)
     else:
-        value = ctx.const(node.input(2))
-        fill(ctx, y, float(node.attrs.get("value", 0.0) if value is None else value.reshape(-1)[0]), node.name)
+        fill(ctx, y, value, node.name)
     inside = whole(y)
-    for axis, (before, _) in ends.items():
+    for axis, (before, _) in enumerate(ends):
         inside = inside.slice(axis, before, view.shape[axis])
     ctx.copy(view, inside, node.name)
 
@@ -230,11 +218,11 @@ def fill(ctx: Context, y: Tensor, value: float, name: str) -> None:
     ctx.emit(Code.FILL, [], [y], [word(low), word(high)], name)
 
 
-def _pad_gather(ctx: Context, node: Node, view: View, ends: dict[int, tuple[int, int]], mode: str) -> None:
+def _pad_gather(ctx: Context, node: Node, view: View, ends: list[tuple[int, int]], mode: str) -> None:
     numpy_mode = {"edge": "edge", "reflect": "reflect", "wrap": "wrap"}.get(mode)
     if numpy_mode is None:
         raise ModelError(f"{node}: mode '{mode}' is not supported")
-    for axis, (before, after) in ends.items():
+    for axis, (before, after) in enumerate(ends):
         if not before and not after:
             continue
         index = np.pad(np.arange(view.shape[axis]), (before, after), mode=numpy_mode)  # type: ignore[call-overload]
@@ -250,9 +238,9 @@ def _pad_gather(ctx: Context, node: Node, view: View, ends: dict[int, tuple[int,
 def depth_to_space(ctx: Context, node: Node) -> None:
     """DepthToSpace: a Reshape, a Transpose and a Reshape."""
     n, c, h, w = ctx.type(node.inputs[0]).shape
-    b = int(node.attrs["blocksize"])
+    b = integer(node, "blocksize")
     view = ctx.in_row(ctx.view(node.inputs[0]))
-    if node.attrs.get("mode", "DCR") == "DCR":
+    if text(node, "mode") == "DCR":
         split_, perm = (n, b, b, c // b**2, h, w), (0, 3, 4, 1, 5, 2)
     else:
         split_, perm = (n, c // b**2, b, b, h, w), (0, 1, 4, 2, 5, 3)
@@ -262,7 +250,7 @@ def depth_to_space(ctx: Context, node: Node) -> None:
 def space_to_depth(ctx: Context, node: Node) -> None:
     """SpaceToDepth: the other way round."""
     n, c, h, w = ctx.type(node.inputs[0]).shape
-    b = int(node.attrs["blocksize"])
+    b = integer(node, "blocksize")
     view = ctx.in_row(ctx.view(node.inputs[0]))
     _reshaped(ctx, node, view, (n, c, h // b, b, w // b, b), (0, 3, 5, 1, 2, 4))
 

@@ -13,12 +13,12 @@ from streamgru.errors import ModelError
 from streamgru.layout import Code
 
 from ..graph.graph import Array, Node
+from ..graph.kinds import RECURRENT
+from ..graph.recurrent import Recurrent, recurrent
 from ..program.program import Tensor, packed
 from ..program.views import View, whole
 from .activations import Activation, activations
 from .context import Context
-
-GATES = {"GRU": 3, "LSTM": 4, "RNN": 1}
 
 
 @dataclass
@@ -26,8 +26,7 @@ class Cell:
     """A recurrent node, read."""
 
     node: Node
-    directions: int
-    reverse: list[int]
+    form: Recurrent
     T: int
     B: int
     I: int  # noqa: E741 - the field's name
@@ -35,9 +34,7 @@ class Cell:
     x: View  # [T, B, I], features contiguous
     y: View | None  # [T, B, D, H]
     lens: Tensor | None
-    clip: float
     functions: list[list[Activation]]
-    batch_first: bool
 
 
 def lower(ctx: Context, node: Node, targets: dict[str, View]) -> None:
@@ -51,7 +48,7 @@ def lower(ctx: Context, node: Node, targets: dict[str, View]) -> None:
     cell = _read(ctx, node)
     h0, c0 = (_initial(ctx, cell, i) for i in (5, 6 if node.op_type == "LSTM" else -1))
     h, c = (_final(ctx, cell, i, targets) for i in (1, 2))
-    for d in range(cell.directions):
+    for d in range(cell.form.directions):
         inputs = _weights(ctx, cell, d)
         h0_tensor, h0_params = _place(ctx, h0, d)
         c0_tensor, c0_params = _place(ctx, c0, d)
@@ -60,47 +57,34 @@ def lower(ctx: Context, node: Node, targets: dict[str, View]) -> None:
         y_tensor, y_params = _y_place(ctx, cell, d)
         x_tensor, x_offset = ctx.place(cell.x)
         params: list[int | float] = [
-            cell.T, cell.B, cell.I, cell.H, cell.reverse[d],
-            x_offset, cell.x.strides[0], cell.x.strides[1], *y_params, *h0_params, *yh_params, cell.clip,
+            cell.T, cell.B, cell.I, cell.H, int(cell.form.reverse[d]),
+            x_offset, cell.x.strides[0], cell.x.strides[1], *y_params, *h0_params, *yh_params, cell.form.clip,
         ]  # fmt: skip
         ins = [x_tensor, *inputs, cell.lens, h0_tensor]
         outs = [y_tensor, yh_tensor]
         if node.op_type == "GRU":
-            params.append(_flag(node, "linear_before_reset"))
+            params.append(int(cell.form.linear_before_reset))
         elif node.op_type == "LSTM":
             ins.append(c0_tensor)
             outs.append(yc_tensor)
-            params += [*c0_params, *yc_params, _flag(node, "input_forget")]
+            params += [*c0_params, *yc_params, int(cell.form.input_forget)]
         params += [p for a in cell.functions[d] for p in a.params()]
         ctx.emit(Code[node.op_type], ins, outs, params, node.name)
     for name in targets.keys() & set(node.outputs):
         ctx.forget(targets[name].tensor)
 
 
-def _flag(node: Node, name: str) -> int:
-    return 1 if node.attrs.get(name, 0) != 0 else 0
-
-
 def _read(ctx: Context, node: Node) -> Cell:
     """The node's attributes and the views of X and Y."""
-    direction = node.attrs.get("direction", "forward").lower()
-    if direction not in ("forward", "reverse", "bidirectional"):
-        raise ModelError(f"{node}: direction '{direction}'; forward, reverse or bidirectional was expected")
-    directions = 2 if direction == "bidirectional" else 1
-    clip = float(node.attrs.get("clip", 0.0))
-    if not clip >= 0.0:
-        raise ModelError(f"{node}: clip={clip}; a number >= 0 was expected")
-    batch_first = node.attrs.get("layout", 0) == 1
-    x = ctx.view(node.inputs[0])
-    x = x.transpose((1, 0, 2)) if batch_first else x
+    form, x = recurrent(node), ctx.view(node.inputs[0])
+    x = x.transpose((1, 0, 2)) if form.batch_first else x
     apart = (x.shape[2] > 1 and x.strides[2] != 1) or any(s < 0 for s in x.strides)
     if apart or x.size > x.tensor.size:  # frames that repeat elements are made whole
         x = ctx.in_row(x)
     h = ctx.type(node.inputs[2]).shape[2]
     cell = Cell(
-        node, directions, {"forward": [0], "reverse": [1], "bidirectional": [0, 1]}[direction],
-        x.shape[0], x.shape[1], x.shape[2], h,
-        x, None, _lengths(ctx, node, x.shape[0]), clip, activations(node, directions), batch_first,
+        node, form, x.shape[0], x.shape[1], x.shape[2], h,
+        x, None, _lengths(ctx, node, x.shape[0]), activations(node, form),
     )  # fmt: skip
     cell.y = _y(ctx, cell)
     return cell
@@ -126,13 +110,13 @@ def _y(ctx: Context, cell: Cell) -> View | None:
     is_last = cell.T == 1 and cell.lens is None
     if not ctx.uses[y_name] and not (is_last and h_name and ctx.uses[h_name]):
         return None
-    tensor = ctx.new(y_name or h_name, (cell.T, cell.B, cell.directions, cell.H))
+    tensor = ctx.new(y_name or h_name, (cell.T, cell.B, cell.form.directions, cell.H))
     y = whole(tensor)
     if y_name:
-        ctx.views[y_name] = y.transpose((1, 0, 2, 3) if cell.batch_first else (0, 2, 1, 3))
+        ctx.views[y_name] = y.transpose((1, 0, 2, 3) if cell.form.batch_first else (0, 2, 1, 3))
     if is_last and h_name:
         last = y.squeeze(0)  # [B, D, H]
-        ctx.views[h_name] = last if cell.batch_first else last.transpose((1, 0, 2))
+        ctx.views[h_name] = last if cell.form.batch_first else last.transpose((1, 0, 2))
     return y
 
 
@@ -147,7 +131,7 @@ def _initial(ctx: Context, cell: Cell, i: int) -> View | None:
 
 
 def _states_first(cell: Cell, view: View) -> View:
-    return view.transpose((1, 0, 2)) if cell.batch_first else view
+    return view.transpose((1, 0, 2)) if cell.form.batch_first else view
 
 
 def _final(ctx: Context, cell: Cell, i: int, targets: dict[str, View]) -> View | None:
@@ -159,7 +143,7 @@ def _final(ctx: Context, cell: Cell, i: int, targets: dict[str, View]) -> View |
         return _states_first(cell, targets[name])
     if not name or name in ctx.views or not ctx.uses[name]:
         return None
-    tensor = whole(ctx.new(name, (cell.directions, cell.B, cell.H)))
+    tensor = whole(ctx.new(name, (cell.form.directions, cell.B, cell.H)))
     ctx.views[name] = _states_first(cell, tensor)
     return tensor
 
@@ -183,7 +167,7 @@ def _y_place(ctx: Context, cell: Cell, d: int) -> tuple[Tensor | None, list[int]
 def _weights(ctx: Context, cell: Cell, d: int) -> list[Tensor | None]:
     """The constant operands of one direction. W and R biases that meet in one sum are added here, in
     float32."""
-    node, gates, h = cell.node, GATES[cell.node.op_type], cell.H
+    node, gates, h = cell.node, RECURRENT[cell.node.op_type], cell.H
     w = ctx.need_const(node, 1, "W")[d]
     r = ctx.need_const(node, 2, "R")[d]
     b = ctx.need_const(node, 3, "B")[d] if node.input(3) else None
@@ -195,7 +179,7 @@ def _weights(ctx: Context, cell: Cell, d: int) -> list[Tensor | None]:
         p = ctx.need_const(node, 7, "P")[d] if node.input(7) else None
         peepholes = None if p is None else _vector(ctx, node, "peepholes", p)
         return [_packed(ctx, node, "W", w), _packed(ctx, node, "R", r), both, peepholes]
-    if not _flag(node, "linear_before_reset"):
+    if not cell.form.linear_before_reset:
         return [_packed(ctx, node, "W", w), _packed(ctx, node, "R", r[: 2 * h]),
                 _packed(ctx, node, "R.h", r[2 * h :]), both, None]  # fmt: skip
     if wb is None or rb is None:

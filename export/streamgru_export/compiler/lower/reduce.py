@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from streamgru.errors import ModelError
 from streamgru.layout import Binary, Code, Extreme, Reduction, Unary
 
 from ..graph.graph import Node
+from ..graph.operators import cumsum_axis, flag, integer, normalised_axes, number, reduction_axes, top_count
 from ..program.program import Tensor
 from ..program.views import View, whole
-from .context import Context, checked_axis
+from .context import Context
 from .elementwise import converted
 
 REDUCE = {
@@ -32,20 +32,13 @@ OF_ELEMENTS = {"ReduceL1", "ReduceL2", "ReduceSumSquare"}  # they compute even w
 def reduce(ctx: Context, node: Node) -> None:
     """Reduce* over any axes: they are brought together, then REDUCE."""
     view = ctx.view(node.inputs[0])
-    axes = ctx.ints(node, "axes", 1)
-    if not axes:
-        if node.attrs.get("noop_with_empty_axes", 0):
-            if node.op_type in OF_ELEMENTS:
-                _reduce(ctx, node, view, [], REDUCE[node.op_type])
-            else:
-                ctx.views[node.outputs[0]] = view
-            return
-        axes = list(range(len(view.shape)))
+    axes = reduction_axes(node, len(view.shape), ctx.graph.opset, ctx.need_consts(node, "axes"))
+    assert axes is not None
+    if not axes and view.shape and node.op_type not in OF_ELEMENTS:
+        ctx.views[node.outputs[0]] = view
+        return
     if view.tensor.dtype == np.bool_ and node.op_type in ("ReduceMax", "ReduceMin"):
         view = converted(ctx, node, view, np.int32)
-    axes = [checked_axis(node, a, len(view.shape)) for a in axes]
-    if len(set(axes)) != len(axes):
-        raise ModelError(f"{node}: an axis stands twice among its axes {axes}")
     _reduce(ctx, node, view, axes, REDUCE[node.op_type])
 
 
@@ -87,6 +80,11 @@ def _product(dims: Sequence[int]) -> int:
     return int(np.prod(dims, dtype=np.int64))
 
 
+def _parts(shape: Sequence[int], axes: range) -> tuple[Sequence[int], Sequence[int], Sequence[int]]:
+    """The dimensions before these axes, of them and behind them."""
+    return shape[: axes.start], shape[axes.start : axes.stop], shape[axes.stop :]
+
+
 def _around(shape: Sequence[int], axis: int) -> tuple[int, int, int]:
     return _product(shape[:axis]), shape[axis], _product(shape[axis + 1 :])
 
@@ -94,11 +92,8 @@ def _around(shape: Sequence[int], axis: int) -> tuple[int, int, int]:
 def softmax(ctx: Context, node: Node) -> None:
     """Softmax, LogSoftmax; before operator set 13 over all dimensions from `axis` on."""
     view = ctx.view(node.inputs[0])
-    old = ctx.graph.opset < 13
-    axis = ctx.axis(node, 1 if old else -1, len(view.shape))
-    outer, n, inner = _around(view.shape, axis)
-    if old:
-        n, inner = n * inner, 1
+    axes = normalised_axes(node, len(view.shape), ctx.graph.opset)
+    outer, n, inner = (_product(part) for part in _parts(view.shape, axes))
     log = int(node.op_type == "LogSoftmax")
     ctx.emit(Code.SOFTMAX, [ctx.row(view)], [ctx.output(node)], [outer, n, inner, log], node.name)
 
@@ -106,7 +101,7 @@ def softmax(ctx: Context, node: Node) -> None:
 def layer_normalization(ctx: Context, node: Node) -> None:
     """LayerNormalization over the dimensions from `axis` on."""
     view = ctx.view(node.inputs[0])
-    axis = ctx.axis(node, -1, len(view.shape))
+    axis = ctx.axis(node, len(view.shape))
     n = _product(view.shape[axis:])
     scale, shift = (_vector(ctx, node, i, view.shape[axis:]) for i in (1, 2))
     _normalize(ctx, node, ctx.row(view), n, scale, shift, ctx.output(node))
@@ -130,7 +125,7 @@ def _statistics(ctx: Context, node: Node, x: Tensor, n: int) -> None:
     ctx.binary(node, Binary.SUB, whole(x, (outer, n)), whole(mean, (outer, 1)), away)
     square, shifted, root = (ctx.new(node.name, y.shape) for _ in range(3))
     reduced(away, Reduction.SQUARES, square)
-    ctx.unary(node, square, shifted, Unary.AFFINE, 1 / n, float(node.attrs.get("epsilon", 1e-5)))
+    ctx.unary(node, square, shifted, Unary.AFFINE, 1 / n, number(node, "epsilon"))
     ctx.unary(node, shifted, root, Unary.SQRT)
     ctx.unary(node, root, y, Unary.RECIPROCAL)
 
@@ -147,7 +142,7 @@ def _vector(ctx: Context, node: Node, i: int, shape: Sequence[int]) -> Tensor | 
 def _normalize(
     ctx: Context, node: Node, x: Tensor, n: int, scale: Tensor | None, shift: Tensor | None, y: Tensor
 ) -> None:
-    epsilon = float(node.attrs.get("epsilon", 1e-5))
+    epsilon = number(node, "epsilon")
     ctx.emit(Code.NORMALIZE, [x, scale, shift], [y], [x.size // n, n, epsilon], node.name)
 
 
@@ -163,7 +158,7 @@ def group_normalization(ctx: Context, node: Node) -> None:
     """GroupNormalization: NORMALIZE over each group of channels, then scale and shift by channel (or
     group)."""
     view = ctx.view(node.inputs[0])
-    groups, channels = int(node.attrs["num_groups"]), view.shape[1]
+    groups, channels = integer(node, "num_groups"), view.shape[1]
     normal = ctx.new(node.outputs[0], view.shape)
     _normalize(ctx, node, ctx.row(view), channels // groups * _product(view.shape[2:]), None, None, normal)
     _per_channel(ctx, node, whole(normal))
@@ -188,30 +183,32 @@ def _per_channel(ctx: Context, node: Node, view: View) -> None:
 def arg(ctx: Context, node: Node) -> None:
     """ArgMax, ArgMin."""
     view = ctx.view(node.inputs[0])
-    around = _around(view.shape, ctx.axis(node, 0, len(view.shape)))
+    around = _around(view.shape, ctx.axis(node, len(view.shape)))
     extreme = Extreme.MIN if node.op_type == "ArgMin" else Extreme.MAX
-    params = [extreme, *around, int(node.attrs.get("select_last_index", 0))]
+    params = [extreme, *around, int(flag(node, "select_last_index"))]
     ctx.emit(Code.ARG, [ctx.row(view)], [ctx.output(node)], params, node.name)
 
 
 def top_k(ctx: Context, node: Node) -> None:
     """TopK with a constant k."""
     view = ctx.view(node.inputs[0])
-    k = int(node.attrs["k"]) if "k" in node.attrs else int(ctx.need_const(node, 1, "k").reshape(-1)[0])
-    around = _around(view.shape, ctx.axis(node, -1, len(view.shape)))
+    k = top_count(node, ctx.need_consts(node, "k"))
+    assert k is not None
+    around = _around(view.shape, ctx.axis(node, len(view.shape)))
     shape = ctx.type(next(o for o in node.outputs if o)).shape
     outs = []
     for i, dtype in ((0, view.tensor.dtype), (1, np.dtype(np.int64))):
         outs.append(ctx.output(node, i) if node.output(i) else ctx.new(node.name, shape, dtype))
-    flags = [int(node.attrs.get("largest", 1)), int(node.attrs.get("sorted", 1))]
+    flags = [int(flag(node, "largest")), int(flag(node, "sorted"))]
     ctx.emit(Code.TOPK, [ctx.row(view)], outs, [*around, k, *flags], node.name)
 
 
 def cumsum(ctx: Context, node: Node) -> None:
     """CumSum along a constant axis."""
     view = ctx.view(node.inputs[0])
-    axis = checked_axis(node, int(ctx.need_const(node, 1, "axis").reshape(-1)[0]), len(view.shape))
-    flags = [int(node.attrs.get("exclusive", 0)), int(node.attrs.get("reverse", 0))]
+    axis = cumsum_axis(node, len(view.shape), ctx.need_consts(node, "axis"))
+    assert axis is not None
+    flags = [int(flag(node, "exclusive")), int(flag(node, "reverse"))]
     params = [*_around(view.shape, axis), *flags]
     ctx.emit(Code.CUMSUM, [ctx.row(view)], [ctx.output(node)], params, node.name)
 

@@ -13,13 +13,14 @@ import numpy as np
 from streamgru.layout import Kind
 
 from ..graph.graph import Array, Graph, Node
+from ..graph.kinds import RECURRENT
+from ..graph.operators import perm
 from ..program.program import Tensor
 from ..program.views import View, whole
 from ..stream.slots import Slot
 from .context import Context
 from .move import VIEWS
 
-CELLS = ("GRU", "LSTM", "RNN")
 END = 1 << 60  # later than any node
 
 
@@ -56,18 +57,18 @@ class States:
                 self._follow(node.inputs[0], before, producers)
                 return
         elif node is not None and node.op_type == "Transpose":
-            perm = node.attrs.get("perm", list(range(len(source)))[::-1])
-            self._follow(node.inputs[0], place.transpose([perm.index(i) for i in range(len(perm))]), producers)
+            order = perm(node, len(source))
+            self._follow(node.inputs[0], place.transpose([order.index(i) for i in range(len(order))]), producers)
             return
         elif node is not None and node.op_type == "Concat":
-            axis, start = self.ctx.axis(node, 0, len(place.shape)), 0
+            axis, start = self.ctx.axis(node, len(place.shape)), 0
             for part in node.inputs:
                 n = self.ctx.type(part).shape[axis]
                 self._follow(part, place.slice(axis, start, n), producers)
                 start += n
             return
         self.pieces.append((value, place))
-        if node is not None and node.op_type in CELLS and value in node.outputs[1:]:
+        if node is not None and node.op_type in RECURRENT and value in node.outputs[1:]:
             self.targets[value] = place
 
     def choose_in_place(self, order: list[Node], outputs: list[str]) -> None:

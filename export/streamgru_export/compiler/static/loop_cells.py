@@ -15,6 +15,7 @@ from streamgru.errors import ModelError
 from ..graph.evaluate import RANDOM, UNRELIABLE, evaluate
 from ..graph.graph import Array, Graph, Node, live_nodes
 from ..graph.lifting import lift_node
+from ..graph.recurrent import recurrent
 from ..graph.rows import Ref, Rows
 from .loops import REST, Stacked, State, Steps, Surroundings
 
@@ -132,13 +133,12 @@ class _Lift:
 
     def _is_cell(self, node: Node, before: Ref, after: Ref) -> bool:
         """A GRU of one step from the state before to the state after."""
-        if node.op_type != "GRU" or node.attrs.get("layout", 0) or node.input(4) or not node.input(5):
+        if node.op_type != "GRU" or recurrent(node).batch_first or node.input(4) or not node.input(5):
             return False
         if any(node.input(i) and node.input(i) not in self.graph.constants for i in (1, 2, 3)):
             return False
-        forward = node.attrs.get("direction", "forward").lower() == "forward"
         one = self.graph.types[node.inputs[0]].shape[0] == 1
-        return forward and one and after.rows is None and self.rows.whole(node.inputs[5]) == before
+        return recurrent(node).is_forward and one and after.rows is None and self.rows.whole(node.inputs[5]) == before
 
     # ---- all steps at once ----
 
@@ -211,14 +211,14 @@ class _Lift:
         h0 = b.reshape(self.around.name(state.first), (1, batch, hidden))
         y, final = b.free(f"{b.name}/Y"), b.free(f"{b.name}/Y_h")
         weights = [self._value(node.input(i))[0] for i in (1, 2, 3)]
-        b.add(Node("GRU", node.name, [x, *weights, "", h0], [y, final], dict(node.attrs)))
+        b.add(replace(node, inputs=[x, *weights, "", h0], outputs=[y, final]))
         self.finals[state.before] = b.reshape(final, self.graph.types[state.after].shape)
         frames = b.reshape(y, (self.count, 1, batch, hidden))
         if node.output(0):
             self.values[node.outputs[0]] = b.reshape(y, (self.count, 1, 1, batch, hidden)), True
         if node.output(1):
             self.values[node.outputs[1]] = frames, True
-        form = f"linear_before_reset={int(node.attrs.get('linear_before_reset', 0))}"
+        form = f"linear_before_reset={int(recurrent(node).linear_before_reset)}"
         self.found[y] = f"{self.steps.node} is a GRU over all its steps, {form}"
 
     def _repeated(self, value: str, shape: tuple[int, ...]) -> str:

@@ -16,6 +16,8 @@ from streamgru.errors import ModelError
 
 from ..graph.builder import Builder
 from ..graph.graph import Array, Graph, Node, Port, TensorType
+from ..graph.operators import from_front, subgraph
+from ..graph.recurrent import scan
 from .sequences import Sequences
 
 MAX_NODES = 10_000  # that all loops of a model may become
@@ -114,39 +116,33 @@ class Surroundings:
 
 def read_scan(node: Node, around: Surroundings) -> Steps:
     """A Scan of opset 9 or later."""
-    body: Graph = node.attrs["body"]
-    n = int(node.attrs["num_scan_inputs"])
-    kept = len(node.inputs) - n
-    outs = len(node.outputs) - kept
+    body, form = subgraph(node, "body"), scan(node)
+    kept = len(node.inputs) - form.scanned
     if len(body.inputs) != len(node.inputs) or len(body.outputs) < len(node.outputs) or kept < 0:
         raise ModelError(f"{node}: its body has {len(body.inputs)} inputs and {len(body.outputs)} outputs, which does "
                          f"not fit its own {len(node.inputs)} and {len(node.outputs)}")  # fmt: skip
 
-    def listed(key: str, count: int) -> list[int]:
-        return [int(v) for v in node.attrs.get(key, [0] * count)]
-
     steps = Steps(node, body, [
         State(body.inputs[i].name, body.outputs[i].name, node.inputs[i], node.output(i)) for i in range(kept)
     ])  # fmt: skip
-    scanned = zip(body.inputs[kept:], node.inputs[kept:], listed("scan_input_axes", n),
-                  listed("scan_input_directions", n), strict=True)  # fmt: skip
+    scanned = zip(body.inputs[kept:], node.inputs[kept:], form.input_axes, form.input_reverse, strict=True)
     lengths = set()
     for port, outer, axis, reverse in scanned:
         shape = around.types[around.name(outer)].shape
-        steps.slices.append(Slice(port.name, outer, axis % len(shape), bool(reverse)))
-        lengths.add(shape[axis % len(shape)])
+        axis = from_front(node, axis, len(shape))
+        steps.slices.append(Slice(port.name, outer, axis, reverse))
+        lengths.add(shape[axis])
     if len(lengths) != 1:
         raise ModelError(f"{node}: its scanned inputs have different lengths: {sorted(lengths)}")
     steps.count = lengths.pop()
-    written = zip(body.outputs[kept:], node.outputs[kept:], listed("scan_output_axes", outs),
-                  listed("scan_output_directions", outs), strict=False)  # fmt: skip
-    steps.stacked = [Stacked(p.name, outer, axis, bool(reverse)) for p, outer, axis, reverse in written if outer]
+    written = zip(body.outputs[kept:], node.outputs[kept:], form.output_axes, form.output_reverse, strict=False)
+    steps.stacked = [Stacked(p.name, outer, axis, reverse) for p, outer, axis, reverse in written if outer]
     return steps
 
 
 def read_loop(node: Node, around: Surroundings) -> Steps:
     """A Loop. Its number of steps is the smaller of M and what the condition allows."""
-    body: Graph = node.attrs["body"]
+    body = subgraph(node, "body")
     kept = len(node.inputs) - 2
     if len(body.inputs) != kept + 2 or len(body.outputs) < len(node.outputs) + 1:
         raise ModelError(f"{node}: its body has {len(body.inputs)} inputs and {len(body.outputs)} outputs, which does "
@@ -230,7 +226,7 @@ def _join(steps: Steps, around: Surroundings, s: Stacked, values: list[str]) -> 
     values = values[::-1] if s.reverse else values
     b = around.builder()
     b.name = steps.node.name or s.outer
-    axis = s.axis % (len(b.shape(values[0])) + 1)
+    axis = from_front(steps.node, s.axis, len(b.shape(values[0])) + 1)
     b.emit("Concat", [b.unsqueeze(v, axis) for v in values], s.outer, axis=axis)
     around.take(b)
 

@@ -10,6 +10,8 @@ from streamgru.errors import ModelError
 
 from ..graph.builder import Builder
 from ..graph.graph import Array, Node
+from ..graph.operators import axis as axis_of
+from ..graph.operators import flag
 
 OPERATORS = {
     "SequenceEmpty", "SequenceConstruct", "SequenceInsert", "SequenceErase", "SequenceAt", "SequenceLength",
@@ -81,8 +83,8 @@ class Sequences:
     def _concat(self, node: Node, items: list[str], b: Builder) -> None:
         if not items:
             raise ModelError(f"{node}: its sequence is empty")
-        new = bool(node.attrs.get("new_axis", 0))
-        axis = node.attrs["axis"] % (len(b.shape(items[0])) + new)
+        new = flag(node, "new_axis")
+        axis = axis_of(node, len(b.shape(items[0])) + new, b.opset)
         b.emit("Concat", [b.unsqueeze(v, axis) if new else v for v in items], node.outputs[0], axis=axis)
 
     def _look(self, node: Node, steps: str, b: Builder, constants: dict[str, Array]) -> None:
@@ -95,8 +97,8 @@ class Sequences:
         if node.op_type != "ConcatFromSequence":
             raise ModelError(f"{node}: of the sequence that a loop makes only ConcatFromSequence and SequenceAt are "
                              "supported")  # fmt: skip
-        new = bool(node.attrs.get("new_axis", 0))
-        axis = node.attrs["axis"] % (len(shape) - 1 + new)
+        new = flag(node, "new_axis")
+        axis = axis_of(node, len(shape) - 1 + new, b.opset)
         value = b.move_axis(steps, 0, axis)
         joined = b.shape(value)
         if not new:

@@ -19,6 +19,7 @@ from ..graph.blame import blaming
 from ..graph.builder import Builder
 from ..graph.evaluate import RANDOM, UNRELIABLE, evaluate, infer
 from ..graph.graph import Array, Graph, Node, Port, TensorType, live_nodes
+from ..graph.operators import shape_part, subgraph
 from .loop_cells import to_cells
 from .loops import REST, Budget, Surroundings, as_graph, closed, read_loop, read_scan, without_sequences, write_out
 from .sequences import OPERATORS as SEQUENCES
@@ -140,8 +141,7 @@ class _Walk:
         if node.op_type == "Size":
             self._set(node.outputs[0], np.array(int(np.prod(shape)), np.int64))
             return
-        dims = shape[slice(node.attrs.get("start", 0), node.attrs.get("end", None))]
-        self._set(node.outputs[0], np.array(dims, np.int64))
+        self._set(node.outputs[0], np.array(shape[shape_part(node)], np.int64))
 
     def _branch(self, node: Node) -> None:
         """If with a constant condition: the branch taken replaces it."""
@@ -150,7 +150,7 @@ class _Walk:
             raise ModelError(
                 f"{node}: its condition depends on the data; only one known from the shapes can be compiled"
             )
-        inner: Graph = node.attrs["then_branch" if bool(condition.reshape(-1)[0]) else "else_branch"]
+        inner = subgraph(node, "then_branch" if bool(condition.reshape(-1)[0]) else "else_branch")
         prefix = f"{node.outputs[0]}/"
         own = {*inner.constants, *(o for n in inner.nodes for o in n.outputs if o)}
         rename = {name: prefix + name for name in own}

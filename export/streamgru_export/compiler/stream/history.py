@@ -14,7 +14,8 @@ import numpy as np
 
 from ..graph.builder import Builder
 from ..graph.graph import Array, Graph, Node, Port, TensorType
-from .padding_rules import kernel_of, pad_value, padding, pads_of, slice_ints, transposed_padding
+from ..graph.operators import pad_value, pads, slices
+from ..graph.windows import window
 from .places import Place, Time
 from .slots import Slot
 
@@ -56,10 +57,10 @@ def _has_history(node: Node, graph: Graph, places: Mapping[str, Place]) -> bool:
     p = places.get(node.inputs[0]) if node.op_type in (*WINDOWS, "ConvTranspose") else None
     if not isinstance(p, Time) or p.axis < 2:
         return False
+    k, moves = p.axis - 2, window(node, graph.types)
     if node.op_type == "ConvTranspose":
-        return kernel_of(graph, node)[p.axis - 2] > 1
-    begin, end = padding(node, graph.types[node.inputs[0]].shape[2:], kernel_of(graph, node))
-    return bool(begin[p.axis - 2] or end[p.axis - 2])
+        return moves.kernel[k] > 1
+    return bool(moves.begins[k] or moves.ends[k])
 
 
 class _Walk:
@@ -132,14 +133,14 @@ class _Walk:
         return self.build.emit("Slice", [x, *names], output)
 
     def _pad(self, node: Node, p: Time, _: Time) -> None:
-        pads = pads_of(self.graph, node)
-        if pads is None or pads[p.axis] == (0, 0):
+        ends = pads(node, len(self.graph.types[node.inputs[0]].shape), self.graph.constants)
+        if ends is None or ends[p.axis] == (0, 0):
             self._keep(node)
             return
-        value = pad_value(self.graph, node) or 0.0
-        x = self._padded(node.inputs[0], p.axis, pads[p.axis][0], value)
-        pads[p.axis] = (min(0, pads[p.axis][0]), 0)
-        flat = [b for b, _ in pads] + [e for _, e in pads]
+        value = pad_value(node, self.graph.constants) or 0.0
+        x = self._padded(node.inputs[0], p.axis, ends[p.axis][0], value)
+        ends[p.axis] = (min(0, ends[p.axis][0]), 0)
+        flat = [b for b, _ in ends] + [e for _, e in ends]
         if not any(flat):
             self.build.emit("Identity", [x], node.outputs[0])
         elif self.graph.opset < 11:
@@ -150,28 +151,29 @@ class _Walk:
 
     def _transposed(self, node: Node, p: Time, _: Time) -> None:
         """What a frame adds to later outputs, those outputs fetch from the history."""
-        kernel, k = kernel_of(self.graph, node), p.axis - 2
-        if p.axis < 2 or kernel[k] == 1:
+        k, moves = p.axis - 2, window(node, self.graph.types)
+        if p.axis < 2 or moves.kernel[k] == 1:
             self._keep(node)
             return
-        begin, end, more = transposed_padding(node, len(kernel))
-        reach = (kernel[k] - 1) * node.attrs.get("dilations", [1] * len(kernel))[k]
+        begin, end, more, reach = list(moves.begins), list(moves.ends), list(moves.more), moves.reach(k)
         x = self._padded(node.inputs[0], p.axis, reach, 0.0)
         begin[k], end[k], more[k] = begin[k] + reach, reach, 0
-        attrs = {key: v for key, v in node.attrs.items() if key != "auto_pad"}
-        attrs |= {"pads": [*begin, *end], "output_padding": more}
-        self.build.add(replace(node, inputs=[x, *node.inputs[1:]], attrs=attrs))
+        self._moved(node, x, pads=[*begin, *end], output_padding=more)
 
     def _window(self, node: Node, p: Time, _: Time) -> None:
-        kernel, k = kernel_of(self.graph, node), p.axis - 2
-        begin, end = padding(node, self.graph.types[node.inputs[0]].shape[2:], kernel)
+        k, moves = p.axis - 2, window(node, self.graph.types)
+        begin, end = list(moves.begins), list(moves.ends)
         if p.axis < 2 or (not begin[k] and not end[k]):
             self._keep(node)
             return
         x = self._padded(node.inputs[0], p.axis, begin[k], WINDOWS[node.op_type])
         begin[k] = end[k] = 0
+        self._moved(node, x, pads=[*begin, *end])
+
+    def _moved(self, node: Node, x: str, **padding: list[int]) -> None:
+        """The node over `x`, with this padding in place of its own."""
         attrs = {key: v for key, v in node.attrs.items() if key != "auto_pad"}
-        self.build.add(replace(node, inputs=[x, *node.inputs[1:]], attrs={**attrs, "pads": [*begin, *end]}))
+        self.build.add(replace(node, inputs=[x, *node.inputs[1:]], attrs={**attrs, **padding}))
 
     def _concat(self, node: Node, p: Time, q: Time) -> None:
         if q.before == p.before:
@@ -184,10 +186,16 @@ class _Walk:
         if p == q:
             self._keep(node)
             return
-        ranges = [r for r in slice_ints(self.graph, node) if r[0] != p.axis]
+        taken = slices(node, self.graph.types[node.inputs[0]].shape, self.graph.constants) or {}
+        ranges = [_as_given(axis, entries) for axis, entries in taken.items() if axis != p.axis]
         if p.before != q.before:
             ranges.append((p.axis, p.before - q.before, END, 1))
         if ranges:
             self._slice_to(node.inputs[0], node.outputs[0], ranges)
         else:
             self.build.emit("Identity", [node.inputs[0]], node.outputs[0])
+
+
+def _as_given(axis: int, entries: range) -> tuple[int, int, int, int]:
+    """(axis, start, end, step) of a Slice; before the first entry, where an end below zero would count from behind."""
+    return axis, entries.start, entries.stop if entries.stop >= 0 else -END, entries.step

@@ -10,7 +10,7 @@ from streamgru.errors import ModelError
 
 from ...properties import state_pairs
 from ..graph.graph import Graph, Node
-from .timeline import CELLS
+from ..graph.kinds import RECURRENT
 
 MOVES = {
     "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Gather",
@@ -106,7 +106,7 @@ class _Search:
         forward = self.graph.readers()
         links: list[Pair] = []
         for node in self.graph.nodes:
-            if node.op_type in CELLS:
+            if node.op_type in RECURRENT:
                 for initial, final in ((5, 1), (6, 2)):
                     sources = _reach_back(node.input(initial), back) & set(self.inputs)
                     ends = _reach_forward(node.output(final), forward) & set(self.outputs)

@@ -11,9 +11,11 @@ import numpy as np
 from streamgru.errors import ModelError
 
 from ..graph.graph import Array, Graph, Node, Port, TensorType, live_nodes
+from ..graph.kinds import RECURRENT
+from ..graph.recurrent import recurrent
 from .pairs import Pair, find_pairs
 from .slots import Slot
-from .timeline import CELLS, sequence_lengths
+from .timeline import sequence_lengths
 
 
 @dataclass
@@ -53,7 +55,7 @@ def make_stream(graph: Graph, over_time: set[str] | None, declared: Iterable[Pai
             streamed.notes.append("the graph is one step without states; each recurrent node of one step keeps its own")
     reach = _from_inputs(graph, {i for i, _ in pairs})
     for node in graph.nodes:
-        if node.op_type in CELLS and next(o for o in node.outputs if o) in over_time:
+        if node.op_type in RECURRENT and next(o for o in node.outputs if o) in over_time:
             _promote(streamed, node, reach)
     return streamed
 
@@ -64,7 +66,7 @@ def _of_one_step(streamed: Streamed) -> set[str]:
     what the graph computes with."""
     graph = streamed.graph
     cells = {o for o, n in sequence_lengths(graph).items() if n == 1} - graph.recognised.keys()
-    named = {next(o for o in n.outputs if o): n for n in graph.nodes if n.op_type in CELLS}
+    named = {next(o for o in n.outputs if o): n for n in graph.nodes if n.op_type in RECURRENT}
     behind: dict[str, set[str]] = {}  # value -> the cells that it depends on
     chained: set[str] = set()
     for node in graph.nodes:
@@ -105,7 +107,7 @@ def _from_inputs(graph: Graph, names: set[str]) -> set[str]:
 def _promote(streamed: Streamed, node: Node, from_states: set[str]) -> None:
     """Gives a cell a state slot of its own for each initial state that the graph does not pass itself."""
     graph = streamed.graph
-    if node.attrs.get("direction", "forward").lower() != "forward":
+    if not recurrent(node).is_forward:
         raise ModelError(f"this model cannot stream: {node}: it does not run forward")
     if node.input(4):
         _check_lengths(streamed, node)
@@ -185,10 +187,9 @@ def _check_lengths(streamed: Streamed, node: Node) -> None:
 
 
 def _state_shape(graph: Graph, node: Node) -> tuple[int, ...]:
-    hidden = graph.types[node.inputs[2]].shape[2]
-    batch_first = node.attrs.get("layout", 0) == 1
-    batch = graph.types[node.inputs[0]].shape[0 if batch_first else 1]
-    return (batch, 1, hidden) if batch_first else (1, batch, hidden)
+    form = recurrent(node)
+    batch = graph.types[node.inputs[0]].shape[1 - form.time_axis]
+    return form.state_shape(batch, graph.types[node.inputs[2]].shape[2])
 
 
 def _free(graph: Graph, name: str) -> str:

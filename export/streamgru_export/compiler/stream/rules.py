@@ -7,12 +7,19 @@ from dataclasses import replace
 import numpy as np
 
 from ..graph.graph import Node
-from ..graph.kinds import ELEMENTWISE, REDUCTIONS
-from ..lower.einsum import parse
+from ..graph.kinds import ELEMENTWISE, RECURRENT, REDUCTIONS
+from ..graph.operators import axis as axis_of
+from ..graph.operators import cumsum_axis, equation, normalised_axes, perm, reduction_axes
+from ..graph.operators import gemm as gemm_of
+from ..graph.recurrent import recurrent
 from .check import Check
 from .padding_rules import constant_first, conv, pad, slice_, transposed
 from .places import FIXED, LAST, PROBES, Place, Time, inner_of
-from .timeline import CELLS, seq_axis
+
+
+def _axis(check: Check, node: Node) -> int:
+    """The attribute `axis`, of the first operand."""
+    return axis_of(node, len(check.shape(node.inputs[0])), check.graph.opset)
 
 
 def broadcast(check: Check, node: Node) -> None:
@@ -68,19 +75,16 @@ def transpose(check: Check, node: Node) -> None:
     """Transpose."""
     p = check.place(node, 0)
     if isinstance(p, Time):
-        rank = len(check.shape(node.inputs[0]))
-        perm = list(node.attrs.get("perm", range(rank)[::-1]))
-        p = replace(p, axis=perm.index(p.axis))
+        p = replace(p, axis=perm(node, len(check.shape(node.inputs[0]))).index(p.axis))
     check.put(node, p)
 
 
 def concat(check: Check, node: Node) -> None:
     """Concat along another axis than time, or of a constant and the frames after it."""
-    rank = len(check.shape(node.inputs[0]))
     if constant_first(check, node):
         return
     p = check.join(node, [check.place(node, i) for i in range(len(node.inputs))])
-    if isinstance(p, Time) and p.axis == node.attrs["axis"] % rank:
+    if isinstance(p, Time) and p.axis == _axis(check, node):
         check.refuse(node, "it puts frames one after the other along the time axis")
     if isinstance(p, Time) and any(check.place(node, i) == FIXED for i in range(len(node.inputs))):
         check.refuse(node, "it puts frames beside something that has no frames")
@@ -90,8 +94,7 @@ def concat(check: Check, node: Node) -> None:
 def gather(check: Check, node: Node) -> None:
     """Gather: an embedding of every frame, another axis, or the last frame."""
     data, indices = check.place(node, 0), check.place(node, 1)
-    shape = check.shape(node.inputs[0])
-    axis = node.attrs.get("axis", 0) % len(shape)
+    axis = _axis(check, node)
     more = len(check.shape(node.inputs[1])) - 1
     if isinstance(indices, Time):
         if data != FIXED:
@@ -117,7 +120,7 @@ def _index_last(check: Check, node: Node) -> bool:
 def split(check: Check, node: Node) -> None:
     """Split of another axis than time."""
     p = check.place(node, 0)
-    if isinstance(p, Time) and node.attrs.get("axis", 0) % len(check.shape(node.inputs[0])) == p.axis:
+    if isinstance(p, Time) and _axis(check, node) == p.axis:
         check.refuse(node, "it splits the time axis")
     check.put(node, p)
 
@@ -160,10 +163,11 @@ def _product(check: Check, node: Node, places: list[Place]) -> None:
 def gemm(check: Check, node: Node) -> None:
     """Gemm: the same with its transposes, and C element by element."""
     places: list[Place] = []
-    for i, key in ((0, "transA"), (1, "transB")):
+    form = gemm_of(node)
+    for i, is_transposed in ((0, form.trans_a), (1, form.trans_b)):
         p = check.place(node, i)
         if isinstance(p, Time):
-            axis = 1 - p.axis if node.attrs.get(key, 0) else p.axis
+            axis = 1 - p.axis if is_transposed else p.axis
             if axis == (1 if i == 0 else 0):
                 check.refuse(node, "it sums over the frames of the sequence")
             p = Time(axis - 2, p.inner)
@@ -179,7 +183,7 @@ def gemm(check: Check, node: Node) -> None:
 def einsum(check: Check, node: Node) -> None:
     """Einsum: time is a letter, the same in all operands that have it, and it stays in the output."""
     shapes = [check.shape(name) for name in node.inputs]
-    terms, out = parse(node, [len(s) for s in shapes])
+    terms, out = equation(node, [len(s) for s in shapes])
     places: list[Place] = []
     for i, term in enumerate(terms):
         p = check.place(node, i)
@@ -203,33 +207,21 @@ def reduce(check: Check, node: Node) -> None:
     if not isinstance(p, Time):
         check.put(node, p)
         return
-    axes = _axes(check, node, rank)
-    if p.axis in axes:
+    axes = reduction_axes(node, rank, check.graph.opset, check.graph.constants)
+    if axes is None or p.axis in axes:
         check.refuse(node, "it reduces over the frames of the sequence")
     keep = len(check.shape(node.outputs[0])) == rank
     check.put(node, p if keep else Time(p.axis - sum(a < p.axis for a in axes), p.inner))
-
-
-def _axes(check: Check, node: Node, rank: int) -> list[int]:
-    if node.op_type in ("ArgMax", "ArgMin"):
-        return [node.attrs.get("axis", 0) % rank]
-    given = check.const(node, 1)[0]
-    axes = node.attrs.get("axes", None if given is None else given.reshape(-1).tolist())
-    if not axes:
-        return [] if node.attrs.get("noop_with_empty_axes", 0) else list(range(rank))
-    return [a % rank for a in axes]
 
 
 def along_axis(check: Check, node: Node) -> None:
     """Softmax, CumSum, TopK, LayerNormalization: along other axes than time; the shape stays."""
     p, rank = check.place(node, 0), len(check.shape(node.inputs[0]))
     if node.op_type == "CumSum":
-        axis = check.const(node, 1)[0]
-        touched = {int(axis.reshape(-1)[0]) % rank} if axis is not None else set(range(rank))
+        axis = cumsum_axis(node, rank, check.graph.constants)
+        touched = range(rank) if axis is None else range(axis, axis + 1)
     else:
-        old = node.op_type in ("Softmax", "LogSoftmax") and check.graph.opset < 13
-        first = node.attrs.get("axis", 1 if old else -1) % rank
-        touched = set(range(first, rank)) if old or node.op_type == "LayerNormalization" else {first}
+        touched = normalised_axes(node, rank, check.graph.opset)
     if isinstance(p, Time) and p.axis in touched:
         check.refuse(node, f"{node.op_type} runs over the frames of the sequence")
     for i in range(1, len(node.inputs)):
@@ -257,8 +249,7 @@ def elements(check: Check, node: Node) -> None:
     """GatherElements and ScatterElements: time aligned in all operands, and not the axis they pick along."""
     p = check.join(node, [check.place(node, i) for i in range(len(node.inputs))])
     if isinstance(p, Time):
-        rank = len(check.shape(node.inputs[0]))
-        if p.axis == node.attrs.get("axis", 0) % rank:
+        if p.axis == _axis(check, node):
             check.refuse(node, "it picks frames of the sequence by index")
         if any(not isinstance(check.place(node, i), Time) for i in range(len(node.inputs))):
             check.refuse(node, "it combines frames with something that has no frames")
@@ -267,16 +258,16 @@ def elements(check: Check, node: Node) -> None:
 
 def cell(check: Check, node: Node) -> None:
     """GRU, LSTM, RNN: forward along time, or in any direction along another axis."""
-    x, axis = check.place(node, 0), seq_axis(node)
+    form = recurrent(node)
+    x, axis = check.place(node, 0), form.time_axis
     for i in (1, 2, 3, 7):
         check.without_time(node, i)
     if not isinstance(x, Time):
         check.without_time(node, *range(4, 7))
         check.put(node, check.join(node, [x, *(check.place(node, i) for i in (5, 6))]))
     elif x.axis == axis:
-        direction = node.attrs.get("direction", "forward").lower()
-        if direction != "forward":
-            check.refuse(node, f"it is {direction} over time: its first output needs the last input")
+        if not form.is_forward:
+            check.refuse(node, f"it is {form.direction} over time: its first output needs the last input")
         if x.inner != 1 or check.shape(node.inputs[0])[axis] != PROBES[0]:
             check.refuse(node, "its sequence is made of frames and something else")
         check.without_time(node, 5, 6)
@@ -299,7 +290,7 @@ RULES = {
     **dict.fromkeys(("Conv", "MaxPool", "AveragePool"), conv),
     **dict.fromkeys(("InstanceNormalization", "GlobalAveragePool", "GlobalMaxPool"), per_sample),
     **dict.fromkeys(("GatherElements", "ScatterElements", "Scatter"), elements),
-    **dict.fromkeys(CELLS, cell),
+    **dict.fromkeys(RECURRENT, cell),
     "BatchNormalization": batch_norm,
     "ConvTranspose": transposed,
     "Einsum": einsum,

@@ -14,12 +14,13 @@ import numpy as np
 
 from streamgru.errors import ModelError
 
-from ..graph.graph import Graph, Node
+from ..graph.graph import Graph
+from ..graph.kinds import RECURRENT
+from ..graph.recurrent import recurrent
 from ..static.specialise import specialise
 from .places import PROBES
 
 TIME = "time"  # the dimension that stands for a baked-in length
-CELLS = ("GRU", "LSTM", "RNN")
 TIME_NAMES = re.compile(
     r"^(t|time(_?steps?)?|seq(uence)?(_?len(gth)?)?|frames?|(n|num)_?frames|steps?|len(gth)?)$", re.I
 )
@@ -61,17 +62,12 @@ class Timeline:
         return found
 
 
-def seq_axis(node: Node) -> int:
-    """The axis of X that a recurrent node runs along."""
-    return 1 if node.attrs.get("layout", 0) == 1 else 0
-
-
 def sequence_lengths(graph: Graph) -> dict[str, int]:
     """Of a static graph: the first output of each recurrent node -> the length it runs over."""
     return {
-        next(o for o in n.outputs if o): graph.types[n.inputs[0]].shape[seq_axis(n)]
+        next(o for o in n.outputs if o): graph.types[n.inputs[0]].shape[recurrent(n).time_axis]
         for n in graph.nodes
-        if n.op_type in CELLS
+        if n.op_type in RECURRENT
     }
 
 

@@ -1,4 +1,4 @@
-"""What a parity check reads off the ONNX graph itself: id tables, and GRUs that an exporter got wrong.
+"""GRUs of an ONNX graph that an exporter got wrong.
 
 It evaluates nothing. The graph comes as a `ModelProto`; onnx is not imported.
 """
@@ -19,17 +19,6 @@ MENDED = (
     "with the module, {error:.1e} of the scale. onnxscript before 0.7.1 loses the attribute without a word. Export "
     "again with onnxscript 0.7.1 or later, or set linear_before_reset=1 on the node"
 )
-
-
-def id_tables(proto: Any) -> dict[str, int]:
-    """For each name that is an index into a weight (Gather on axis 0), the rows of the smallest such
-    weight."""
-    rows = {tensor.name: tensor.dims[0] for tensor in proto.graph.initializer if tensor.dims}
-    tables: dict[str, int] = {}
-    for node in proto.graph.node:
-        if node.op_type == "Gather" and node.input[0] in rows and not any(a.i for a in node.attribute):
-            tables[node.input[1]] = min(rows[node.input[0]], tables.get(node.input[1], rows[node.input[0]]))
-    return tables
 
 
 def resetting_before(proto: Any) -> list[str]:

@@ -1,6 +1,6 @@
 """Calls PyTorch's ONNX exporters in an environment in which they export recurrent layers rightly.
 
-It does not judge the result: `torch_verify` does. What it works around, each seen in torch 2.13:
+It does not judge the result: `verify.py` does. What it works around, each seen in torch 2.13:
 
 - onnxscript before 0.7.1 writes `nn.GRU` with linear_before_reset=0: another function, no warning.
 - torch's operators cache their dispatch. After one export of a GRU in a process, the next one with a dynamic
@@ -13,6 +13,7 @@ It does not judge the result: `torch_verify` does. What it works around, each se
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.metadata
 import logging
 import re
@@ -149,11 +150,11 @@ def _dynamic_recurrent_layers() -> Iterator[None]:
 def _decompositions() -> list[Any]:
     """torch's private context managers for it; a torch without them is left to the verification."""
     try:
-        from torch.export import _patches
+        patches = importlib.import_module("torch.export._patches")
     except ImportError:
         return []
     names = ("register_gru_while_loop_decomposition", "register_lstm_while_loop_decomposition")
-    return [getattr(_patches, name) for name in names if hasattr(_patches, name)]
+    return [getattr(patches, name) for name in names if hasattr(patches, name)]
 
 
 def _clear_dispatch() -> None:

@@ -26,7 +26,7 @@ import streamgru
 import streamgru_export
 from streamgru.decode import SequenceWriter
 from streamgru_export.bench import bench
-from streamgru_export.parity.setup import environment
+from streamgru_export.environment import environment
 
 from ..zoo import (
     CELLS,

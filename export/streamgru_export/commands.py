@@ -109,7 +109,7 @@ def add_to(command: Add) -> None:
     """Adds the commands."""
     sub = command("demo", _demo, "go the whole road on a real series, in a minute", "streamgru demo -o build/demo")
     sub.add_argument("-o", "--output", type=Path, default=Path("build/demo"), metavar="FOLDER")
-    sub.add_argument("--epochs", type=int, default=160, help="of the training (default %(default)s)")
+    sub.add_argument("--epochs", type=int, help="of the training (default: those of `streamgru train co2`)")
     sub.add_argument("--seed", type=int, default=0)
 
     sub = command(

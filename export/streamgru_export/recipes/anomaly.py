@@ -1,6 +1,6 @@
 """Find faults in a machine's sensors: a GRU learns what they should show, and what they show instead is an anomaly.
 
-The machine is simulated (`machine.py`), and has no faults in training. The GRU reads the command u_t and says what
+The machine is simulated (`motor.py`), and has no faults in training. The GRU reads the command u_t and says what
 the sensors show, y_t. With σ_i the deviation of sensor i from that on a stream without faults:
 
     m_t = 0.9 m_(t−1) + 0.1 (x_t − y_t) / σ              the deviation that lasts
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ..training.config import TrainConfig
@@ -117,8 +118,6 @@ def windows(u: F64, x: F64) -> tuple[torch.Tensor, torch.Tensor]:
 
 def plot(x: F64, kind: NDArray[np.int64], verdict: Verdict, path: Path) -> None:
     """The first faults, and the scores."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(11, 6), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
     frames = 6 * EVERY

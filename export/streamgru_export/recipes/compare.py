@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from streamgru_export.bench import bench
 
@@ -103,8 +104,6 @@ def table(rows: list[Row]) -> str:
 
 def plot(rows: list[Row], runs: dict[str, Run], path: Path) -> None:
     """Learning curves, and loss against the time of a step."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(10, 4), layout="constrained")
     curves, cost = figure.subplots(1, 2)
     for row in rows:

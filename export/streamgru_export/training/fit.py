@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm import tqdm
 
@@ -94,8 +95,6 @@ class Run:
 
     def plot(self, path: Path) -> None:
         """The losses, and the learning rate below them."""
-        from matplotlib.figure import Figure
-
         figure = Figure(figsize=(9, 6), layout="constrained")
         losses, rates = figure.subplots(2, sharex=True, height_ratios=(3, 1))
         epochs = [row["epoch"] for row in self.history]

@@ -6,7 +6,7 @@ It runs no model. The frames of a seed are the same on every machine.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -61,7 +61,7 @@ def given_frames(model: Model, inputs: Given) -> dict[str, Array]:
     ShapeError
         An input is missing, unknown, or of another shape or length than the others.
     """
-    given: dict[str, Any] = dict(inputs) if isinstance(inputs, Mapping) else {model.inputs[0].name: inputs}
+    given = dict(inputs) if isinstance(inputs, Mapping) else {model.inputs[0].name: inputs}
     names = [tensor.name for tensor in model.inputs]
     if sorted(given) != sorted(names):
         raise ShapeError(f"the inputs are {names}, got {sorted(map(str, given))}")

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 import numpy as np
 
 import streamgru
+from streamgru.errors import OptionError
 
 CORE = ("model.c", "stream.c", "cpu.c", "ops/table.c")
 # Where the parameters of an operator name functions (docs/format.md). An operator that is not here may name any.
@@ -119,13 +120,13 @@ def amalgamate(image: bytes, kernels: Iterable[str] = ("ref",), folder: Path | N
 
     Raises
     ------
-    ValueError
+    OptionError
         There are no such kernels.
     """
     sources = Sources(folder or sources_folder())
     isas = ["ref", *sorted(set(kernels) - {"ref"})]
     if unknown := [isa for isa in isas if isa not in sources.kernels]:
-        raise ValueError(
+        raise OptionError(
             f"there are no kernels {', '.join(unknown)}: choose among {', '.join(sorted(sources.kernels))}"
         )
     operators = _operators(image)

@@ -18,9 +18,10 @@ import importlib.metadata
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import onnx_ir as ir
 import torch
@@ -28,6 +29,8 @@ from packaging.version import Version
 from torch import Tensor, nn
 
 from streamgru.errors import ExportError
+
+Exporter: TypeAlias = Literal["dynamo", "legacy"]
 
 MIN_ONNXSCRIPT = "0.7.1"
 
@@ -57,7 +60,7 @@ def run_exporter(
     examples: Sequence[Tensor],
     path: Path,
     *,
-    exporter: str,
+    exporter: Exporter,
     inputs: Sequence[str],
     outputs: Sequence[str],
     dynamic: Sequence[Mapping[int, str]],
@@ -147,7 +150,7 @@ def _dynamic_recurrent_layers() -> Iterator[None]:
         yield
 
 
-def _decompositions() -> list[Any]:
+def _decompositions() -> list[Callable[[], AbstractContextManager[object]]]:
     """torch's private context managers for it; a torch without them is left to the verification."""
     try:
         patches = importlib.import_module("torch.export._patches")

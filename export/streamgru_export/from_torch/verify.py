@@ -46,7 +46,7 @@ class Trial:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verified:
     """The largest absolute difference found, and what was left unchecked."""
 
     max_abs_error: float
@@ -61,7 +61,7 @@ class _Mismatch(Exception):  # noqa: N818  a finding on its way to an ExportErro
         self.error = error
 
 
-def verify(path: Path, module: FlatModule, interface: Interface, tolerance: float) -> Verdict:
+def verify(path: Path, module: FlatModule, interface: Interface, tolerance: float) -> Verified:
     """Run graph and module side by side.
 
     An output passes if its largest absolute difference is at most `tolerance × max(1, max|output|)`.
@@ -93,7 +93,7 @@ def verify(path: Path, module: FlatModule, interface: Interface, tolerance: floa
             raise ExportError(f"{mismatch} ({trial}, seed {SEED}). {cause}") from mismatch
     if interface.time_axes and len({trial.time for trial in passed}) < 2:
         raise ExportError(f"the module runs at one time length only ({passed[0]}): export it as a step graph")
-    return Verdict(worst, tuple(notices))
+    return Verified(worst, tuple(notices))
 
 
 class _Refused(Exception):  # noqa: N818

@@ -1,7 +1,7 @@
 """GRU, LSTM and RNN in float64: the ONNX operators with every attribute, as plain NumPy.
 
 This is the slow, obvious version that the fast ones are measured against. It is not used to run models in
-production, it knows nothing of graphs (`oracle.py` does), and it is independent of the C library.
+production, it knows nothing of graphs (`model.py` does), and it is independent of the C library.
 
 Equations, names and gate orders are those of the ONNX operators (opsets 7, 14 and 22,
 https://onnx.ai/onnx/operators/onnx__GRU.html and its neighbours). Where ONNX is silent:

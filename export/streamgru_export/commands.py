@@ -7,6 +7,7 @@ that none costs what it does not use.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -102,7 +103,9 @@ def _need(module: str, args: argparse.Namespace) -> Any:
 class Add(Protocol):
     """Adds a command to the command line, and gives its parser."""
 
-    def __call__(self, name: str, function: Any, summary: str, example: str) -> argparse.ArgumentParser: ...
+    def __call__(
+        self, name: str, function: Callable[[argparse.Namespace], Answer], summary: str, example: str
+    ) -> argparse.ArgumentParser: ...
 
 
 def add_to(command: Add) -> None:

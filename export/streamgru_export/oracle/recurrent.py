@@ -19,7 +19,7 @@ https://onnx.ai/onnx/operators/onnx__GRU.html and its neighbours). Where ONNX is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -337,7 +337,7 @@ def _initial(state: ArrayLike | None, name: str, D: int, B: int, H: int, layout:
     return state.swapaxes(0, 1) if layout == 1 else state
 
 
-def _expect(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> None:
+def _expect(name: str, array: NDArray[np.generic], shape: tuple[int, ...]) -> None:
     if array.shape != shape:
         raise ValueError(f"{name}: shape {shape} expected, not {array.shape}")
 

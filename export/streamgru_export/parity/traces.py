@@ -11,13 +11,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamgru.errors import StreamgruError
-from streamgru.model import Model
+from streamgru.model import Model, NonFinite
 from streamgru.stream import Stream
 from streamgru.tensors import Array, Frames, Outputs, TensorInfo
 
@@ -42,13 +42,21 @@ class PeerGraph(Protocol):
     def run(self, feeds: Mapping[str, Array]) -> Arrays: ...
 
 
+class StreamOptions(TypedDict):
+    """Of :meth:`Model.stream`."""
+
+    block: int | None
+    nonfinite: NonFinite
+    threads: int | None
+
+
 @dataclass(frozen=True)
 class Case:
     """A model and what to feed it: for each input [T, *frame]."""
 
     model: Model
     frames: Arrays
-    options: Mapping[str, Any]  # of Model.stream
+    options: StreamOptions
 
     @property
     def steps(self) -> int:

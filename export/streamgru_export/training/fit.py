@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from matplotlib.figure import Figure
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm import tqdm
 
 from streamgru.errors import StreamgruError
@@ -168,7 +169,10 @@ class _Trainer:
             valid = history[-1]["valid"]
             if valid <= self.run.best:
                 self.run.best_epoch, self.best_weights = epoch, _copied(self.task.model)
-            self.schedule.step(*([valid] if config.schedule == "plateau" else []))
+            if isinstance(self.schedule, ReduceLROnPlateau):
+                self.schedule.step(valid)
+            else:
+                self.schedule.step()
             bar.set_postfix(loss=f"{history[-1]['loss']:.4g}", valid=f"{valid:.4g}")
             if checkpoint is not None and (epoch + 1) % config.checkpoint_every == 0:
                 self.save(checkpoint)

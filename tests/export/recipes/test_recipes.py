@@ -244,10 +244,10 @@ def test_a_model_that_knows_the_machine_finds_its_faults():
     rng = np.random.default_rng(SEED)
     clean, (u, base) = machine.simulate(9000, rng), machine.simulate(9000, rng)
     x, kind = machine.with_faults(u, base, rng)
-    verdict = anomaly.judge(lambda u: machine.sensors(u, 0.6), clean, u, x, kind)
-    assert verdict.found > 0.9
-    assert verdict.area > 0.85
-    assert verdict.false_alarms < 0.01
+    detection = anomaly.judge(lambda u: machine.sensors(u, 0.6), clean, u, x, kind)
+    assert detection.found > 0.9
+    assert detection.area > 0.85
+    assert detection.false_alarms < 0.01
 
 
 # DNA.

@@ -32,10 +32,11 @@ test-slow: $(VENV)/.built ## run the tests that take longer
 test-recipes: $(VENV)/.built ## train every recipe until it meets its criterion: many minutes
 	$(PYTEST) -m recipe $(ARGS)
 
-check: $(VENV)/.tools $(VENV)/.built ## lint and types: ruff, mypy, clang-format, cppcheck
+check: $(VENV)/.tools $(VENV)/.built ## lint and types: ruff, mypy, pyright, clang-format, cppcheck
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	$(BIN)/pyright --pythonpath $(BIN)/python
 	$(BIN)/clang-format --dry-run -Werror $(C_FILES)
 	@command -v cppcheck >/dev/null || { echo "cppcheck is missing: apt-get install cppcheck"; exit 1; }
 	cppcheck --quiet --std=c11 --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \

@@ -1,6 +1,6 @@
 """Builds the extension `streamgru._kernel`; all metadata is in pyproject.toml.
 
-One wheel serves every CPython from 3.10 on (the limited API, abi3). It ships the C sources too, for `streamgru embed`.
+One wheel serves every CPython from 3.11 on (the limited API, abi3). It ships the C sources too, for `streamgru embed`.
 """
 
 import shutil
@@ -24,5 +24,5 @@ class BuildWithSources(build_py):
 setup(
     cmdclass={"build_py": BuildWithSources},
     cffi_modules=["c_src/build_ffi.py:ffi"],
-    options={"bdist_wheel": {"py_limited_api": "cp310"}},
+    options={"bdist_wheel": {"py_limited_api": "cp311"}},
 )

@@ -5,7 +5,8 @@ from __future__ import annotations
 import inspect
 import operator
 from collections.abc import Callable, Iterable, Mapping
-from difflib import get_close_matches
+from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from .errors import OptionError
@@ -39,6 +40,17 @@ def whole_number(option: str, value: object, low: int, high: int, why: str = "")
     return number
 
 
+def as_path(option: str, value: object) -> Path:
+    """The value as a path. OptionError where it is none."""
+    try:
+        path = Path(value)  # type: ignore[arg-type]
+    except TypeError:
+        raise OptionError(f"{option} is a path, not {value!r:.100}") from None
+    if "\0" in str(path):
+        raise OptionError(f"{option} is a path, and {str(path)!r:.100} holds a NUL")
+    return path
+
+
 def _nearest(name: str, known: list[str]) -> str:
-    nearest = get_close_matches(name, known, 1)
+    nearest = import_module("difflib").get_close_matches(name, known, 1)  # a millisecond that only an error pays
     return f"; did you mean {nearest[0]!r}?" if nearest else ""

@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from . import denoise, info
+from ._printable import printable
 from ._workshop import workshop
 from .errors import DataError, ModelError, StreamgruError
 from .files import read_frames, write_frames
@@ -40,7 +41,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if args.json:
         print(json.dumps(data, indent=2))
     elif text:
-        print(text)
+        print(printable(text, keep="\n"))
     return 0 if ok else 1
 
 

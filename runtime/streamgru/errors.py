@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from ._printable import printable
+
 
 @dataclass(frozen=True)
 class Obstacle:
@@ -22,7 +24,12 @@ class Obstacle:
 
 
 class StreamgruError(Exception):
-    """Base of every error streamgru raises on purpose."""
+    """Base of every error streamgru raises on purpose. Its text is safe to print, whatever a model's names are."""
+
+    _keeps = ""  # of what does not print; line ends where the text quotes another library
+
+    def __str__(self) -> str:
+        return printable(super().__str__(), keep=self._keeps)
 
 
 class ModelError(StreamgruError):
@@ -51,6 +58,8 @@ class CannotStreamError(ModelError):
 class OptionError(StreamgruError, ValueError, TypeError):
     """An option that there is not, or a value that it cannot have."""
 
+    _keeps = "\n"
+
 
 class ShapeError(StreamgruError, ValueError):
     """An array has the wrong shape, dtype or memory layout."""
@@ -74,6 +83,8 @@ class NonFiniteError(StreamgruError, ArithmeticError):
 
 class ExportError(StreamgruError):
     """A PyTorch module cannot be exported faithfully."""
+
+    _keeps = "\n"
 
 
 class ParityError(StreamgruError, AssertionError):

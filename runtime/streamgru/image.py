@@ -132,10 +132,14 @@ def _metadata(image: npt.NDArray[np.uint8], name: str) -> dict[str, Any]:
         raise ImageError(f"{name}: the JSON block cannot be read: {error}") from error
     if not isinstance(block, dict):
         raise ImageError(f"{name}: the JSON block is no object")
-    for key, fits in (("time_axis", _are_axes), ("batch_axis", _are_axes), ("states", _are_states)):
+    for key, fits in (("time_axis", _are_axes), ("batch_axis", _are_axes), ("states", _are_states), *TEXTS):
         if block.get(key) is not None and not fits(block[key]):
             raise ImageError(f"{name}: {key!r} in the JSON block is not what docs/format.md says")
     return block
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
 
 
 def _are_axes(value: Any) -> bool:
@@ -149,3 +153,6 @@ def _are_states(value: Any) -> bool:
         and all(s.get(key) is None or isinstance(s[key], str) for key in ("input", "output"))
         for s in value
     )
+
+
+TEXTS = tuple((key, _is_text) for key in ("source", "sha256", "producer", "kind", "weights"))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from ._isa import isa
+from ._printable import printable
 from ._workshop import workshop
 from .errors import ModelError
 from .model import load
@@ -94,8 +95,12 @@ def _ports(data: dict[str, Any]) -> list[str]:
     for kind in ("inputs", "outputs", "states"):
         for t in data[kind]:
             time = f", time axis {t['time_axis']} left out" if t["time_axis"] is not None else ""
-            pair = " instead of input '{}' and output '{}'".format(*t["replaces"]) if "replaces" in t else ""
-            lines.append(f"{kind[:-1]:<8} {t['name']:<24} {t['dtype']:<8} {t['shape']}{time}{pair}")
+            pair = (
+                " instead of input '{}' and output '{}'".format(*map(printable, t["replaces"]))
+                if "replaces" in t
+                else ""
+            )
+            lines.append(f"{kind[:-1]:<8} {printable(t['name']):<24} {t['dtype']:<8} {t['shape']}{time}{pair}")
     return lines
 
 
@@ -112,12 +117,12 @@ def _nodes(nodes: Any) -> list[str]:
     lines = [f"{sum(count for _, count, _ in rows)} nodes in the file, and what they became"]
     for kind, count, became in sorted(rows, key=lambda row: (-row[1], row[0])):
         fates = ", ".join(f"{n} {fate}" for fate, n in sorted(became.items(), key=lambda item: -item[1]))
-        lines.append(f"  {kind:<22}{count:>5}  {fates}")
+        lines.append(f"  {printable(kind):<22}{count:>5}  {fates}")
     return lines
 
 
 def _notes(notes: Any) -> list[str]:
-    return [f"note: {note}" for note in notes]
+    return [f"note: {printable(note)}" for note in notes]
 
 
 def _times(data: dict[str, Any]) -> list[str]:

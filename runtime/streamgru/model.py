@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Never, TypeAlias, over
 import numpy as np
 import numpy.typing as npt
 
-from ._options import one_of, refuse_unknown
+from ._options import as_path, one_of, refuse_unknown
 from ._status import aligned
 from ._workshop import workshop
 from .errors import ModelError, OptionError
@@ -19,7 +19,7 @@ from .image import Image
 from .pool import Pool
 from .sequences import run_fresh
 from .stream import Stream
-from .tensors import Array, Frames, Outputs
+from .tensors import Array, Frames, Outputs, by_name
 
 if TYPE_CHECKING:
     from ._workshop import WholeModel
@@ -102,11 +102,7 @@ class Model(Image):
             self, capacity, lanes=lanes, nonfinite=nonfinite, threads=self.threads if threads is None else threads
         )
 
-    @overload
-    def run(self, x: Array, lengths: npt.ArrayLike | None = None, *, nonfinite: NonFinite = "refuse") -> Array: ...
-    @overload
-    def run(self, x: Frames, lengths: npt.ArrayLike | None = None, *, nonfinite: NonFinite = "refuse") -> Outputs: ...
-    def run(self, x: Frames, lengths: npt.ArrayLike | None = None, *, nonfinite: NonFinite = "refuse") -> Outputs:
+    def run(self, x: Frames, lengths: npt.ArrayLike | None = None, *, nonfinite: NonFinite = "refuse") -> Array:
         """Whole sequences, through a stream of their own.
 
         Parameters
@@ -132,8 +128,9 @@ class Model(Image):
         ModelError
             An output has no batch axis, and there are several lengths.
         """
-
-        return run_fresh(self, x, lengths, nonfinite)
+        block = 1 if self.metadata.get("kind") == "whole" else None
+        with self.stream(block=block, nonfinite=nonfinite) as stream:
+            return run_fresh(stream, x, lengths)
 
     def _default_block(self) -> int:
         return max(1, min(MOST_BLOCK, BLOCK_BYTES // max(1, int(self._c.arena_size))))
@@ -143,7 +140,7 @@ class Model(Image):
 
         >>> y = model.named(stream.step(x))["forecast"]
         """
-        return y if isinstance(y, dict) else {self.outputs[0].name: y}
+        return by_name(self.outputs, y)
 
 
 @overload
@@ -233,8 +230,7 @@ def load(
         There is no such option, or it cannot have that value.
     """
     refuse_unknown(load, unknown)
-    one_of("mode", mode, ("stream", "whole"))
-    path = Path(path)
+    path = as_path("path", path)
     given: dict[str, Any] = {
         "mode": mode, "length": length, "weights": weights, "batch": batch, "dims": dims, "time_axis": time_axis,
         "state": state, "tolerance": tolerance, "samples": samples,
@@ -246,6 +242,7 @@ def load(
                 return Model(_read_image(path, file, mapped, said), str(path), threads=threads)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+    one_of("mode", mode, ("stream", "whole"))
     purpose = f"{path}: reading ONNX"
     if mode == "whole" and length is None:
         if unfit := said.keys() - {"mode", "weights", "dims", "time_axis"}:
@@ -261,7 +258,7 @@ UNSAID: dict[str, Any] = {"mode": "stream", "weights": "f32", "batch": 1}  # wha
 
 def _read_image(path: Path, file: BinaryIO, mapped: bool, said: Mapping[str, Any]) -> npt.NDArray[np.uint8]:
     if said:
-        raise OptionError(
+        raise ModelError(
             f"{path}: an image is compiled already: {', '.join(said)} must be given to `streamgru compile`"
         )
     size = os.fstat(file.fileno()).st_size

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import count
-from typing import Any, TypeAlias, overload
+from typing import Any, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from ._status import aligned, raise_for
 from ._threads import Threads
 from .errors import ModelError, NonFiniteError, OptionError, ShapeError, SlotError, StateError
 from .image import Image
-from .tensors import Array, Frames, Outputs, as_list, check_array, one_or_all
+from .tensors import Array, Frames, as_list, check_array, one_or_all
 
 Slots: TypeAlias = "Sequence[int] | npt.NDArray[np.integer[Any]]"
 
@@ -120,11 +120,7 @@ class Pool:
 
     # ---- frames ----
 
-    @overload
-    def step(self, slots: Slots, x: Array) -> Array: ...
-    @overload
-    def step(self, slots: Slots, x: Frames) -> Outputs: ...
-    def step(self, slots: Slots, x: Frames) -> Outputs:
+    def step(self, slots: Slots, x: Frames) -> Array:
         """One frame for each of some slots: any of them, in any order, each once. The interpreter lock is released.
 
         Parameters

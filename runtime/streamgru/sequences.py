@@ -11,15 +11,16 @@ import numpy.typing as npt
 from .errors import ModelError, ShapeError
 from .image import Image
 from .stream import Stream
-from .tensors import Array, Frames, Outputs, TensorInfo, as_frame, as_frames, as_list, one_or_all
+from .tensors import Array, Frames, TensorInfo, as_frame, as_frames, as_list, by_name, one_or_all
 
 
-def run_fresh(model: Image, x: Frames, lengths: npt.ArrayLike | None, nonfinite: str) -> Outputs:
-    """:meth:`Model.run`."""
+def run_fresh(stream: Stream, x: Frames, lengths: npt.ArrayLike | None) -> Array:
+    """:meth:`Model.run`, through a stream that has seen nothing."""
+    model = stream.model
     if model.metadata.get("kind") == "whole":
         if lengths is not None:
             raise ShapeError("lengths: this model is bound to one length; load it with mode='whole' and no length=")
-        return Stream(model, block=1, nonfinite=nonfinite).step(x)
+        return stream.step(x)
     given = dict(zip(model.inputs, as_list(model.inputs, x), strict=True))
     is_sequence = any(t.time_axis is not None for t in model.inputs)
     still = {t for t in (*model.inputs, *model.outputs) if is_sequence and t.time_axis is None}
@@ -31,9 +32,7 @@ def run_fresh(model: Image, x: Frames, lengths: npt.ArrayLike | None, nonfinite:
     if valid is not None:
         frames = {t: _zero_padded(t, array, valid) for t, array in frames.items()}
     frames |= {t: np.repeat(as_frame(t, given[t])[None], count, axis=0) for t in given.keys() & still}
-    results = Stream(model, nonfinite=nonfinite).run({t.name: _unmoved(t, frames[t]) for t in model.inputs})
-    if not isinstance(results, dict):
-        results = {model.outputs[0].name: results}
+    results = by_name(model.outputs, stream.run({t.name: _unmoved(t, frames[t]) for t in model.inputs}))
     ends = np.array([count]) if valid is None else valid
     done = {t: np.moveaxis(results[t.name], t.time_axis or 0, 0) for t in model.outputs}
     for tensor, y in done.items():

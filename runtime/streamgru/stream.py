@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import cycle
-from typing import Any, overload
+from typing import Any
 
 import numpy as np
 
@@ -21,7 +21,7 @@ from ._status import aligned, raise_for
 from ._threads import Threads
 from .errors import ModelError, NonFiniteError, OptionError, ShapeError, StateError
 from .image import Image
-from .tensors import Array, Frames, Outputs, TensorInfo, as_frame, as_frames, as_list, check_array, one_or_all
+from .tensors import Array, Frames, TensorInfo, as_frame, as_frames, as_list, check_array, one_or_all
 
 MOST_FRAMES = 2**31  # in a block
 LOCKED_BYTES = 1 << 20  # a step over weights of this size takes some microseconds: it keeps the interpreter lock
@@ -114,11 +114,7 @@ class Stream:
 
     # ---- frames ----
 
-    @overload
-    def step(self, x: Array) -> Array: ...
-    @overload
-    def step(self, x: Frames) -> Outputs: ...
-    def step(self, x: Frames) -> Outputs:
+    def step(self, x: Frames) -> Array:
         """One frame in, one frame out; the state moves on.
 
         Parameters
@@ -129,7 +125,8 @@ class Stream:
         Returns
         -------
         y : array, or dict of name to array for a model of several outputs
-            New arrays of the outputs' frame shapes. :meth:`Model.named` gives a dict whatever their number.
+            New arrays of the outputs' frame shapes. It is typed as an array: :meth:`Model.named` gives and is typed as
+            a dict, whatever the number of outputs.
 
         Raises
         ------
@@ -160,14 +157,14 @@ class Stream:
             return y
         return self._step_any(x)
 
-    def _step_any(self, x: Frames) -> Outputs:
+    def _step_any(self, x: Frames) -> Array:
         """The general way: any number of inputs, squeezed shapes, arrays of subclasses."""
         if not self._filled(x):
             for buffer, frame in zip(self._inputs, self._checked_frames(x), strict=True):
                 buffer[...] = frame
         return self._results(x)
 
-    def _results(self, x: Frames) -> Outputs:
+    def _results(self, x: Frames) -> Array:
         """A step over what the input buffers hold; `x` is what they were filled from."""
         slot = self._next_slot()
         for y in slot.arrays:
@@ -176,7 +173,7 @@ class Stream:
                 break
         if status := self._step_call(slot.call):
             self._refuse(x, status)
-        return slot.arrays[0] if self._has_one_output else slot.by_name.copy()
+        return slot.arrays[0] if self._has_one_output else slot.by_name.copy()  # type: ignore[return-value]
 
     def _filled(self, x: Frames) -> bool:
         """Whether every input is just what it should be, and has been copied to where it is read."""
@@ -204,11 +201,7 @@ class Stream:
         if status := self._step_inplace(self._c):
             self._refuse(self.x, status)
 
-    @overload
-    def run(self, x: Array) -> Array: ...
-    @overload
-    def run(self, x: Frames) -> Outputs: ...
-    def run(self, x: Frames) -> Outputs:
+    def run(self, x: Frames) -> Array:
         """Many frames in one C call, the GIL released: the same bits as so many steps.
 
         Parameters

@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ._kernel import lib
+from ._printable import printable
 from .errors import ShapeError
 
 Array: TypeAlias = npt.NDArray[Any]
@@ -53,7 +54,7 @@ class TensorInfo:
     batch_axis: int | None = None
 
     def __str__(self) -> str:
-        return f"{self.name}: {self.dtype}{list(self.shape)}"
+        return f"{printable(self.name)}: {self.dtype}{list(self.shape)}"
 
 
 class Named(Protocol):
@@ -110,8 +111,13 @@ def _squeezed(shape: tuple[int, ...]) -> tuple[int, ...]:
     return tuple(n for n in shape if n != 1)
 
 
-def one_or_all(tensors: Sequence[Named], arrays: tuple[Array, ...]) -> Outputs:
-    """The array of a single tensor, or all by name."""
+def one_or_all(tensors: Sequence[Named], arrays: tuple[Array, ...]) -> Array:
+    """The array of a single tensor, or all by name. Typed as an array; :func:`by_name` types it right."""
     if len(arrays) == 1:
         return arrays[0]
-    return {tensor.name: array for tensor, array in zip(tensors, arrays, strict=True)}
+    return {tensor.name: array for tensor, array in zip(tensors, arrays, strict=True)}  # type: ignore[return-value]
+
+
+def by_name(tensors: Sequence[Named], y: Outputs) -> dict[str, Array]:
+    """What :func:`one_or_all` gave, by name however many there are."""
+    return y if isinstance(y, dict) else {tensors[0].name: y}

@@ -75,7 +75,7 @@ def _outputs(model: Model, frames: Mapping[str, Any]) -> dict[str, Any]:
     given = {t.name: np.ascontiguousarray(np.moveaxis(frames[t.name], 0, t.time_axis or 0)) for t in model.inputs}
     with model.stream() as stream:
         results = stream.run(given if len(given) != 1 else next(iter(given.values())))
-    return results if isinstance(results, dict) else {model.outputs[0].name: results}
+    return model.named(results)
 
 
 def _error(want: Any, got: Any) -> OutputError:

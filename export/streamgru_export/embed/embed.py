@@ -151,7 +151,7 @@ def _tensors(model: Model, steps: int, seed: int) -> Iterator[Array]:
         for step in range(steps):
             frame = {name: values[step] for name, values in frames.items()}
             y = stream.step(frame if len(frame) != 1 else next(iter(frame.values())))
-            outputs = y if isinstance(y, dict) else {model.outputs[0].name: y}
+            outputs = model.named(y)
             yield from frame.values()
             yield from (outputs[tensor.name] for tensor in model.outputs)
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from streamgru._options import as_path
 from streamgru.model import Model, load
 from streamgru.tensors import Array
 
@@ -37,22 +38,30 @@ def resolve(model: Model | str | os.PathLike[str], onnx: str | os.PathLike[str] 
         The model cannot be loaded.
     """
     folder = Path()
-    if isinstance(model, (str, os.PathLike)):
-        path = Path(model)
+    if isinstance(model, Model):
+        name = model.metadata.get("source") or "model"
+    else:
+        path = as_path("model", model)
         folder, name, model = path.parent, path.name, _load(path)
         if onnx is None and path.suffix != ".sgru":
             return Source(name, model, path)
-    else:
-        name = model.metadata.get("source") or "model"
     if onnx is not None:
-        return Source(name, model, Path(onnx))
+        return Source(name, model, as_path("onnx", onnx))
     graph = model.metadata.get("source") or ""
-    found = next((p for p in (folder / graph, Path(graph)) if p.is_file()), None)
+    found = next((p for p in (folder / graph, Path(graph)) if _is_file(p)), None)
     if found is None:
         return Source(name, model, None, f"its graph {graph or ''} is not here: give it as onnx=")
     if sha256(found.read_bytes()) != model.metadata.get("sha256"):
         return Source(name, model, None, f"{found} is no longer what was compiled: give the graph as onnx=")
     return Source(name, model, found)
+
+
+def _is_file(path: Path) -> bool:
+    """False also for a name that no system can have: it comes from the image."""
+    try:
+        return path.is_file()
+    except OSError:
+        return False
 
 
 def _load(path: Path) -> Model:

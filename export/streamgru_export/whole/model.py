@@ -9,7 +9,6 @@ import os
 import threading
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Mapping
-from typing import overload
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +18,7 @@ from streamgru.errors import ModelError, ShapeError
 from streamgru.model import Model, NonFinite
 from streamgru.sequences import checked_lengths
 from streamgru.stream import Stream
-from streamgru.tensors import Array, Frames, Outputs, as_list, one_or_all
+from streamgru.tensors import Array, Frames, as_list, one_or_all
 
 from .graph import WholeGraph
 
@@ -44,7 +43,7 @@ class Bound:
             stream = self.model.stream(block=1, nonfinite=nonfinite)
         results = stream.step(feeds if len(feeds) != 1 else next(iter(feeds.values())))
         idle.append(stream)
-        return results if isinstance(results, dict) else {self.model.outputs[0].name: results}
+        return self.model.named(results)
 
 
 class Images:
@@ -103,11 +102,7 @@ class WholeModel:
         self.outputs = self._images.graph.outputs
         self._batch_axes: dict[str, int] | None = None
 
-    @overload
-    def run(self, x: Array, lengths: npt.ArrayLike | None = None, *, nonfinite: NonFinite = "refuse") -> Array: ...
-    @overload
-    def run(self, x: Frames, lengths: npt.ArrayLike | None = None, *, nonfinite: NonFinite = "refuse") -> Outputs: ...
-    def run(self, x: Frames, lengths: npt.ArrayLike | None = None, *, nonfinite: NonFinite = "refuse") -> Outputs:
+    def run(self, x: Frames, lengths: npt.ArrayLike | None = None, *, nonfinite: NonFinite = "refuse") -> Array:
         """Whole sequences.
 
         Parameters

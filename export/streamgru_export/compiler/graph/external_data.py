@@ -56,10 +56,14 @@ def _inside(folder: Path, location: str, who: str) -> Path:
     if not location or "\0" in location or any(p.is_absolute() or p.anchor or ".." in p.parts for p in parts):
         raise ModelError(f"{who}: external data at '{location}': only a path inside the model's folder is accepted")
     root = folder.resolve()
-    path = (root / location).resolve()
+    try:
+        path = (root / location).resolve()
+        is_file = path.is_file()
+    except (OSError, RuntimeError) as error:  # a name too long, a loop of links
+        raise ModelError(f"{who}: external data at '{location[:40]}' cannot be found: {error}") from None
     if not path.is_relative_to(root):
         raise ModelError(f"{who}: external data at '{location}' leads outside the model's folder")
-    if not path.is_file():
+    if not is_file:
         raise ModelError(f"{who}: its external data file '{location}' is not beside the model; copy it there")
     return path
 

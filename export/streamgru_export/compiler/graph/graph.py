@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from streamgru._printable import printable
+
 Array = NDArray[Any]
 Dim = int | str  # a number, or the name of a dimension that is still to be bound
 
@@ -36,10 +38,11 @@ class Node:
 
     def __str__(self) -> str:
         """How messages call the node."""
+        kind = printable(self.op_type)
         if self.name:
-            return f"{self.op_type} node '{self.name}'"
+            return f"{kind} node '{printable(self.name)}'"
         first = next((o for o in self.outputs if o), "")
-        return f"{self.op_type} node (unnamed, output '{first}')"
+        return f"{kind} node (unnamed, output '{printable(first)}')"
 
 
 @dataclass(frozen=True)

@@ -17,11 +17,13 @@ from typing import Any
 import numpy as np
 import onnx
 from google.protobuf.message import DecodeError
-from onnx import TensorProto, helper, inliner, numpy_helper
+from onnx import TensorProto, helper, numpy_helper
 
+from streamgru._options import as_path
 from streamgru.errors import ModelError
 
 from .external_data import load_external
+from .functions import inline_functions
 from .graph import Array, Dim, Graph, Node, Port
 
 MIN_OPSET, MAX_OPSET = 7, 24
@@ -67,7 +69,7 @@ def read(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Graph:
         if isinstance(source, bytes):
             data, name = source, "bytes"
         else:
-            path = Path(source)
+            path = as_path("source", source)
             data, folder, name = _file_bytes(path), path.parent, path.name
         model = _parse(data, name)
     graph = _Reader(model, folder).graph()
@@ -76,11 +78,14 @@ def read(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Graph:
 
 
 def _file_bytes(path: Path) -> bytes:
-    if not path.is_file():
-        raise ModelError(f"no such file: '{path}'")
-    if path.stat().st_size > MAX_FILE_BYTES:
-        raise ModelError(f"'{path}' is larger than {MAX_FILE_BYTES} bytes, protobuf's limit: it is no ONNX model")
-    return path.read_bytes()
+    try:
+        if not path.is_file():
+            raise ModelError(f"no such file: '{path}'")
+        if path.stat().st_size > MAX_FILE_BYTES:
+            raise ModelError(f"'{path}' is larger than {MAX_FILE_BYTES} bytes, protobuf's limit: it is no ONNX model")
+        return path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"'{path}' cannot be read: {error.strerror}") from error
 
 
 def _parse(data: bytes, name: str) -> onnx.ModelProto:
@@ -100,9 +105,7 @@ class _Reader:
         self.folder = folder
         self.total = 0
         self.narrowed: set[str] = set()  # dtypes that became float32
-        if model.functions:
-            model = inliner.inline_local_functions(model)
-        self.model = model
+        self.model = inline_functions(model, MAX_NODES)
 
     def graph(self) -> Graph:
         model = self.model

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from streamgru.errors import StreamgruError
 from streamgru.model import Model, NonFinite
 from streamgru.stream import Stream
-from streamgru.tensors import Array, Frames, Outputs, TensorInfo
+from streamgru.tensors import Array, Frames, TensorInfo
 
 from ..differences import Trace
 
@@ -113,7 +113,7 @@ def as_frames(tensor: TensorInfo, values: Array) -> Array:
 def stream_step(case: Case) -> Trace:
     """Our stream, a step at a time."""
     stream = case.model.stream(**case.options)
-    results = [_named(case.model.outputs, stream.step(_plain(case.frame(t)))) for t in range(case.steps)]
+    results = [case.model.named(stream.step(_plain(case.frame(t)))) for t in range(case.steps)]
     return _our_trace(STEP, case, stream, {n: np.stack([r[n] for r in results]) for n in results[0]})
 
 
@@ -128,7 +128,7 @@ def stream_run(case: Case) -> Trace:
                 t.name: np.ascontiguousarray(np.moveaxis(case.frames[t.name][first:last], 0, t.time_axis or 0))
                 for t in case.model.inputs
             }
-            results = _named(case.model.outputs, stream.run(_plain(block)))
+            results = case.model.named(stream.run(_plain(block)))
             parts.append({t.name: np.moveaxis(results[t.name], t.time_axis or 0, 0) for t in case.model.outputs})
     return _our_trace(RUN, case, stream, {n: np.concatenate([p[n] for p in parts]) for n in parts[0]})
 
@@ -154,10 +154,6 @@ def _our_trace(name: str, case: Case, stream: Stream, values: Arrays) -> Trace:
 def _plain(arrays: Arrays) -> Frames:
     """What a stream takes: the array itself where there is one."""
     return next(iter(arrays.values())) if len(arrays) == 1 else arrays
-
-
-def _named(outputs: Sequence[TensorInfo], result: Outputs) -> Arrays:
-    return dict(result) if isinstance(result, Mapping) else {outputs[0].name: result}
 
 
 # The ONNX graph

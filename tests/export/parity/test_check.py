@@ -64,15 +64,13 @@ def folder(net, tmp_path_factory):
     return folder
 
 
-class Wrong:
+class Wrong(streamgru.Model):
     """A model whose streams err: `spoil(step, y)` changes what step number `step` gives; `run` errs only if
     told."""
 
     def __init__(self, model, spoil, run_too=True):
+        vars(self).update(vars(model))
         self._model, self._spoil, self._run_too = model, spoil, run_too
-
-    def __getattr__(self, name):
-        return getattr(self._model, name)
 
     def stream(self, **options):
         return WrongStream(self._model.stream(**options), self._spoil, self._run_too)

@@ -25,7 +25,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +38,8 @@ from models import FOLDER, Array, Net, gru_name, nets
 from ours import BUILD, Ours
 from peers import packages, sources
 from streamgru._threads import processors
-from streamgru_export.bench import Samples, Subject, cpu_name, measure
+from streamgru_export.bench import Samples, Subject, measure
+from streamgru_export.environment import cpu_name
 from tables import FORMATS
 
 BLOCK = 16
@@ -273,7 +274,7 @@ def show(report: dict[str, Any], folder: Path) -> None:
     """Tables to the terminal, plots into the folder where matplotlib is installed."""
     print(tables.text(report))
     try:
-        import plots
+        plots = import_module("plots")
     except ImportError:
         print("skipped: plots: matplotlib is not installed")
     else:

@@ -16,13 +16,12 @@ from typing import Any
 import numpy as np
 
 from models import Array, Layer
-from streamgru_export.bench import onnxruntime_session
 
 Call = Callable[[], Any]  # gives the outputs, the first of them first
 
 
 def onnxruntime(path: Path, feeds: dict[str, Array], threads: int = 1) -> Call:
-    session = onnxruntime_session(path, threads)
+    session = import_module("streamgru_export.ort").open_session(path, threads)
     return lambda: session.run(None, feeds)
 
 

@@ -9,7 +9,6 @@ where the clock itself adds about 0.05 µs. The suite of benchmarks/ measures in
 from __future__ import annotations
 
 import json
-import platform
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -22,9 +21,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 import streamgru
+from streamgru._workshop import workshop
+from streamgru.errors import OptionError
+from streamgru.tensors import Array
+
+from .environment import cpu_name
 
 if TYPE_CHECKING:
     import torch
+
+    from .ort import Session
 
 ROUND_NS = 2_000_000  # each subject runs this long in a round
 BLOCK = 64  # frames in one call of `run`
@@ -135,6 +141,8 @@ def bench(
 ) -> BenchReport:
     """Time one step of a model, and of its peers where they are there.
 
+    >>> print(bench("model.onnx").text())
+
     Parameters
     ----------
     path : str or Path
@@ -155,9 +163,16 @@ def bench(
     Returns
     -------
     BenchReport
+
+    Raises
+    ------
+    OptionError
+        `rounds` is less than 1.
+    ModelError
+        The model cannot be loaded.
     """
     if rounds < 1:
-        raise ValueError(f"rounds is {rounds}; at least one is needed")
+        raise OptionError(f"rounds is {rounds}; at least one is needed")
     path = Path(path)
     peer = Path(onnx) if onnx is not None else path if path.suffix == ".onnx" else None
     with ExitStack() as stack:
@@ -171,7 +186,7 @@ def bench(
     return BenchReport(path.name, cpu_name(), streamgru.isa(), rounds, timings)
 
 
-def _frame(shape: Sequence[int], dtype: Any, rng: np.random.Generator) -> NDArray[Any]:
+def _frame(shape: Sequence[int], dtype: np.dtype[Any], rng: np.random.Generator) -> Array:
     """A random frame; zeros where the dtype is no float, since any index is valid then."""
     if np.issubdtype(dtype, np.floating):
         return rng.standard_normal(shape).astype(dtype)
@@ -182,8 +197,8 @@ def _streamgru_subjects(model: streamgru.Model, rng: np.random.Generator, stack:
     frames = {t.name: _frame(t.shape, t.dtype, rng) for t in model.inputs}
     blocks = {t.name: np.stack([frames[t.name]] * BLOCK, axis=t.time_axis or 0) for t in model.inputs}
     one = len(frames) == 1
-    x: Any = next(iter(frames.values())) if one else frames
-    X: Any = next(iter(blocks.values())) if one else blocks
+    x = next(iter(frames.values())) if one else frames
+    X = next(iter(blocks.values())) if one else blocks
     stepped, placed, ran = (stack.enter_context(model.stream()) for _ in range(3))
     placed.step(x)  # leaves the frame where step_inplace reads it
     return [
@@ -193,16 +208,6 @@ def _streamgru_subjects(model: streamgru.Model, rng: np.random.Generator, stack:
     ]
 
 
-def onnxruntime_session(path: Path, threads: int = 1) -> Any:
-    """onnxruntime as its users run it, on the CPU. ImportError where it is not installed."""
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
-    options.log_severity_level = 3
-    return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-
-
 def _dtype(word: str) -> np.dtype[Any]:
     """NumPy's name for what onnxruntime calls tensor(float)."""
     name = word.removeprefix("tensor(").removesuffix(")")
@@ -210,7 +215,7 @@ def _dtype(word: str) -> np.dtype[Any]:
 
 
 def _onnxruntime_subject(path: Path, rng: np.random.Generator) -> Subject:
-    session = onnxruntime_session(path)
+    session: Session = workshop("ort", f"{path}: timing onnxruntime").open_session(path)
     feeds = {}
     for node in session.get_inputs():
         shape = [d if isinstance(d, int) else 1 for d in node.shape]  # a dynamic axis: one of it
@@ -219,13 +224,9 @@ def _onnxruntime_subject(path: Path, rng: np.random.Generator) -> Subject:
 
 
 def _torch_subject(module: torch.nn.Module, example: Sequence[torch.Tensor], stack: ExitStack) -> Subject:
-    import torch
-
-    stack.callback(torch.set_num_threads, torch.get_num_threads())
-    torch.set_num_threads(1)
-    stack.callback(module.train, module.training)
-    module.eval()
-    stack.enter_context(torch.inference_mode())
+    modes = workshop("torch_modes", "timing a module")
+    for mode in (modes.one_thread(), modes.eval_mode(module), modes.inference_mode()):
+        stack.enter_context(mode)
     return Subject("torch module", lambda: module(*example))
 
 
@@ -256,14 +257,3 @@ def _calibrate(subject: Subject) -> int:
     while (ns := min(subject.loop(calls), subject.loop(calls)) * calls) < ROUND_NS and calls < 1 << 20:
         calls *= 2
     return max(1, round(calls * ROUND_NS / ns))
-
-
-def cpu_name() -> str:
-    """The CPU's name as the system tells it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        return platform.processor() or platform.machine()
-    return platform.processor() or platform.machine()

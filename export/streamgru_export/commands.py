@@ -7,6 +7,7 @@ that none costs what it does not use.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -102,14 +103,16 @@ def _need(module: str, args: argparse.Namespace) -> Any:
 class Add(Protocol):
     """Adds a command to the command line, and gives its parser."""
 
-    def __call__(self, name: str, function: Any, summary: str, example: str) -> argparse.ArgumentParser: ...
+    def __call__(
+        self, name: str, function: Callable[[argparse.Namespace], Answer], summary: str, example: str
+    ) -> argparse.ArgumentParser: ...
 
 
 def add_to(command: Add) -> None:
     """Adds the commands."""
     sub = command("demo", _demo, "go the whole road on a real series, in a minute", "streamgru demo -o build/demo")
     sub.add_argument("-o", "--output", type=Path, default=Path("build/demo"), metavar="FOLDER")
-    sub.add_argument("--epochs", type=int, default=160, help="of the training (default %(default)s)")
+    sub.add_argument("--epochs", type=int, help="of the training (default: those of `streamgru train co2`)")
     sub.add_argument("--seed", type=int, default=0)
 
     sub = command(

@@ -1,6 +1,6 @@
 """How far two runs of the same model are apart: the numbers of a parity check.
 
-It runs nothing (`parity_traces.py` does) and judges nothing (`parity.py` does).
+It runs nothing (`parity/traces.py` does) and judges nothing (`parity/check.py` does).
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from streamgru.tensors import Array
 
 F64 = NDArray[np.float64]
 
@@ -37,7 +38,7 @@ class Trace:
 
     name: str
     steps: Mapping[str, NDArray[np.int64]]
-    values: Mapping[str, NDArray[Any]]
+    values: Mapping[str, Array]
     note: str = ""
 
 
@@ -79,7 +80,7 @@ class OutputDifference:
 
 
 @dataclass(frozen=True)
-class Window:
+class DriftWindow:
     """The difference within steps `first` to `last`, both included."""
 
     first: int
@@ -95,7 +96,7 @@ class Difference:
     candidate: str
     reference: str
     outputs: tuple[OutputDifference, ...]
-    windows: tuple[Window, ...] = ()
+    windows: tuple[DriftWindow, ...] = ()
     problem: str = ""  # shapes that do not fit, no common step; then there are no numbers
     per_step: tuple[NDArray[np.int64], F64] | None = field(default=None, repr=False, compare=False)
 
@@ -172,10 +173,10 @@ def same_bits(a: Trace, b: Trace) -> bool:
     )
 
 
-def ulp_distance(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.int64]:
+def ulp_distance(a: Array, b: Array) -> NDArray[np.int64]:
     """How many float32 numbers lie from a to b, both rounded to float32 first. +0 and -0 are one number."""
 
-    def rank(x: NDArray[Any]) -> NDArray[np.int64]:
+    def rank(x: Array) -> NDArray[np.int64]:
         bits = np.ascontiguousarray(x, np.float32).view(np.int32).astype(np.int64)
         ranks: NDArray[np.int64] = np.where(bits < 0, -(bits & 0x7FFFFFFF), bits)
         return ranks
@@ -185,7 +186,7 @@ def ulp_distance(a: NDArray[Any], b: NDArray[Any]) -> NDArray[np.int64]:
         return distance
 
 
-def _absolute(a: NDArray[Any], b: NDArray[Any]) -> F64:
+def _absolute(a: Array, b: Array) -> F64:
     """|a - b| in float64."""
     with np.errstate(invalid="ignore"):
         x, y = a.astype(np.float64), b.astype(np.float64)
@@ -195,9 +196,7 @@ def _absolute(a: NDArray[Any], b: NDArray[Any]) -> F64:
     return difference
 
 
-def _output_difference(
-    name: str, steps: NDArray[np.int64], a: NDArray[Any], b: NDArray[Any], difference: F64
-) -> OutputDifference:
+def _output_difference(name: str, steps: NDArray[np.int64], a: Array, b: Array, difference: F64) -> OutputDifference:
     """The numbers of one output: a, b and difference are [n, *frame]."""
     at = tuple(int(k) for k in np.unravel_index(np.argmax(difference), difference.shape))
     worst = Worst(name, int(steps[at[0]]), at[1:], float(a[at]), float(b[at]))
@@ -223,7 +222,7 @@ def _output_difference(
 
 def _drift(
     differences: Mapping[str, tuple[NDArray[np.int64], F64]],
-) -> tuple[tuple[Window, ...], tuple[NDArray[np.int64], F64] | None]:
+) -> tuple[tuple[DriftWindow, ...], tuple[NDArray[np.int64], F64] | None]:
     """The windows, and the largest difference at each step. differences: steps [n] and values [n, elements].
 
     Only over the outputs known at the most steps: one that is known after the last step alone, as a state is,
@@ -238,7 +237,7 @@ def _drift(
     squares = np.sum([(values**2).sum(axis=1) for _, values in full], axis=0)
     elements = sum(values.shape[1] for _, values in full)
     windows = tuple(
-        Window(
+        DriftWindow(
             int(steps[part[0]]),
             int(steps[part[-1]]),
             float(largest[part].max()),

@@ -1,4 +1,4 @@
-"""GRUs that an exporter got wrong, as the ONNX graph itself shows them; and the id tables that a parity check needs.
+"""GRUs of an ONNX graph that an exporter got wrong.
 
 It evaluates nothing, and imports neither onnx nor the compiler, which asks it too.
 """
@@ -45,17 +45,6 @@ def is_of_torch(producer: str, metadata: Mapping[str, str]) -> bool:
 def lost_reset(of_torch: bool, linear_before_reset: int) -> bool:
     """Whether a GRU node has lost its linear_before_reset: PyTorch's GRU is 1, and ONNX's default 0."""
     return of_torch and not linear_before_reset
-
-
-def id_tables(proto: Any) -> dict[str, int]:
-    """For each name that is an index into a weight (Gather on axis 0), the rows of the smallest such
-    weight."""
-    rows = {tensor.name: tensor.dims[0] for tensor in proto.graph.initializer if tensor.dims}
-    tables: dict[str, int] = {}
-    for node in proto.graph.node:
-        if node.op_type == "Gather" and node.input[0] in rows and not any(a.i for a in node.attribute):
-            tables[node.input[1]] = min(rows[node.input[0]], tables.get(node.input[1], rows[node.input[0]]))
-    return tables
 
 
 def resetting_before(proto: Any) -> list[str]:

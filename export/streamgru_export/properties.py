@@ -18,7 +18,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from streamgru.errors import ModelError
+from streamgru.errors import ModelError, OptionError
 
 KIND, TIME_AXIS, STATE, META = "streamgru.kind", "streamgru.time_axis", "streamgru.state", "streamgru.meta."
 
@@ -64,26 +64,30 @@ def of_stream(kind: str, time_axis: Mapping[str, int], state: Sequence[tuple[str
     return {KIND: kind, TIME_AXIS: json.dumps(dict(time_axis)), STATE: json.dumps(list(state))}
 
 
-def of_person(values: Mapping[str, Any]) -> dict[str, str]:
+def _as_list(value: Any) -> object:
+    return value.tolist()
+
+
+def of_person(values: Mapping[str, object]) -> dict[str, str]:
     """The properties for what a person wants kept: key -> anything that JSON can hold; arrays become lists.
 
     Raises
     ------
-    ValueError
+    OptionError
         A value that JSON cannot hold, or that is not of its key's form.
     """
     properties = {}
     for key, value in values.items():
         try:
-            text = json.dumps(value, default=lambda x: x.tolist(), allow_nan=False)
+            text = json.dumps(value, default=_as_list, allow_nan=False)
         except (TypeError, ValueError, AttributeError, RecursionError) as error:
-            raise ValueError(
-                f"metadata[{key!r}] is a {type(value).__name__} that JSON cannot hold ({error}); "
+            raise OptionError(
+                f"metadata[{key!r}] is of type {type(value).__name__}, and JSON cannot hold it ({error}); "
                 "give finite numbers, strings, lists and dicts of them"
             ) from error
         holds, words = RULES.get(META + key, (lambda v: True, ""))
         if not holds(json.loads(text)):
-            raise ValueError(f"{key}={value!r}; {words} was expected")
+            raise OptionError(f"{key}={value!r}; {words} was expected")
         properties[META + key] = text
     return properties
 

@@ -11,7 +11,7 @@ from onnx import helper
 
 import streamgru
 from streamgru.cli import main
-from streamgru.errors import ExportError, ModelError
+from streamgru.errors import ModelError, OptionError
 from streamgru_export import compile, export
 from streamgru_export.properties import about, of_person, of_stream, state_pairs, time_axes
 from streamgru_export.zoo import GRUNet
@@ -81,7 +81,7 @@ def test_the_command_line_gives_it_too(tmp_path, capsys):
 )
 def test_the_export_refuses_what_is_not_of_its_form(option, value, tmp_path):
     net = GRUNet(3, 8, 2, 1)
-    with pytest.raises(ExportError, match=option):
+    with pytest.raises(OptionError, match=option):
         export(net, (torch.zeros(1, 1, 3), net.initial_state()), tmp_path / "n.onnx", **{option: value})
     assert not list(tmp_path.iterdir())
 

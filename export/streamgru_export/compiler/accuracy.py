@@ -11,8 +11,8 @@ import numpy as np
 from streamgru.errors import ModelError
 from streamgru.layout import Code, index_of
 from streamgru.model import Model
-from streamgru_export.parity.setup import given_frames, random_frames
 
+from ..frames import given_frames, random_frames
 from .program.program import Program
 
 FRAMES = 256  # random ones, where none are given

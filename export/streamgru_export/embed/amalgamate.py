@@ -13,6 +13,7 @@ from collections.abc import Iterable, Set
 from pathlib import Path, PurePosixPath
 
 import streamgru
+from streamgru.errors import OptionError
 from streamgru.layout import FUNCTIONS_AT, Code, Dtype, Tables, tables_of
 
 CORE = ("model.c", "stream.c", "cpu.c", "ops/table.c")
@@ -108,13 +109,13 @@ def amalgamate(image: bytes, kernels: Iterable[str] = ("ref",), folder: Path | N
 
     Raises
     ------
-    ValueError
+    OptionError
         There are no such kernels.
     """
     sources = Sources(folder or sources_folder())
     isas = ["ref", *sorted(set(kernels) - {"ref"})]
     if unknown := [isa for isa in isas if isa not in sources.kernels]:
-        raise ValueError(
+        raise OptionError(
             f"there are no kernels {', '.join(unknown)}: choose among {', '.join(sorted(sources.kernels))}"
         )
     tables = tables_of(image)

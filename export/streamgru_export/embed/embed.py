@@ -20,9 +20,11 @@ from typing import Any
 
 import numpy as np
 
+from streamgru.errors import OptionError
 from streamgru.model import Model, load
+from streamgru.tensors import Array
 
-from ..parity.setup import random_frames
+from ..frames import random_frames
 from .amalgamate import amalgamate, sources_folder
 
 TEMPLATES = ("main.c", "cortex_m.c", "cortex_m.ld", "Makefile", "CMakeLists.txt")
@@ -86,6 +88,8 @@ def embed(
 ) -> EmbedReport:
     """Write a model as a folder of C files.
 
+    >>> print(embed("model.onnx", "firmware", kernels=["neon"]).text())
+
     Parameters
     ----------
     model : Model, or the path of a ``.sgru`` image or an ONNX file
@@ -102,11 +106,11 @@ def embed(
     ------
     ModelError
         The model cannot be loaded.
-    ValueError
+    OptionError
         There are no such kernels, or no steps.
     """
     if steps < 1:
-        raise ValueError(f"{steps} steps: record 1 or more")
+        raise OptionError(f"{steps} steps: record 1 or more")
     if not isinstance(model, Model):
         model = load(model)
     core, kernels = amalgamate(model.image, kernels), tuple(kernels)
@@ -140,7 +144,7 @@ def _recording(model: Model, steps: int, seed: int) -> bytes:
     return b"".join(array.tobytes() + bytes(-array.nbytes % 8) for array in _tensors(model, steps, seed))
 
 
-def _tensors(model: Model, steps: int, seed: int) -> Iterator[np.ndarray[Any, np.dtype[Any]]]:
+def _tensors(model: Model, steps: int, seed: int) -> Iterator[Array]:
     """Of each step the inputs, then the outputs."""
     frames = random_frames(model, {}, steps, seed)
     with model.stream() as stream:

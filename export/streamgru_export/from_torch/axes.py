@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
+from torch.utils.hooks import RemovableHandle
 
 from streamgru.errors import ExportError
 
@@ -124,8 +124,8 @@ def accepts(module: FlatModule, examples: Sequence[Tensor]) -> bool:
 def _watch(module: FlatModule) -> Iterator[dict[str, int]]:
     lengths: dict[str, int] = {}
 
-    def note(name: str, layer: nn.RNNBase) -> Any:
-        def hook(_layer: nn.Module, args: tuple[Any, ...]) -> None:
+    def note(name: str, layer: nn.RNNBase) -> RemovableHandle:
+        def hook(_layer: nn.Module, args: tuple[Tensor | PackedSequence, ...]) -> None:
             x = args[0]
             if isinstance(x, PackedSequence):
                 lengths[name] = x.batch_sizes.numel()

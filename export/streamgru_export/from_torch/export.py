@@ -12,21 +12,25 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal, Never, TypeAlias
 
+import numpy.typing as npt
 import onnx_ir as ir
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from streamgru.errors import ExportError
+from streamgru._options import one_of, refuse_unknown
+from streamgru.errors import ExportError, OptionError
 
 from ..properties import of_person, of_stream
 from .axes import RECURRENT, TimeAxes, find_batch_axes, find_time_axes, grow
-from .exporters import check_onnxscript, run_exporter
+from .exporters import Exporter, check_onnxscript, run_exporter
 from .prepare import fold_parametrizations, prepare, run_twice
-from .signature import FlatModule, Interface, States, find_states, output_keys
+from .signature import Example, FlatModule, Interface, StateNames, find_states, output_keys
 from .verify import verify
+
+Kind: TypeAlias = Literal["step", "sequence"]
 
 SINGLE_FILE_BYTES = 2**31 - 2**24  # protobuf's limit, less room for the graph itself
 
@@ -53,7 +57,7 @@ class ExportResult:
     """
 
     path: Path
-    kind: Literal["step", "sequence"]
+    kind: Kind
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     state: tuple[tuple[str, str], ...]
@@ -64,24 +68,30 @@ class ExportResult:
 
 def export(
     module: nn.Module,
-    example: Any,
+    example: Example,
     path: str | Path,
     *,
-    stream: Literal["step", "sequence"] | None = None,
+    stream: Kind | None = None,
     input_names: Sequence[str] | None = None,
     output_names: Sequence[str] | None = None,
     state: Sequence[tuple[str, str]] | None = None,
     time_axis: int | None = None,
     dynamic_batch: bool = False,
     opset: int | None = None,
-    exporter: Literal["dynamo", "legacy"] = "dynamo",
+    exporter: Exporter = "dynamo",
     tolerance: float = 1e-5,
     sample_rate: float | None = None,
     labels: Sequence[str] | Mapping[str, Sequence[str]] | None = None,
-    normalisation: Mapping[str, Any] | None = None,
-    metadata: Mapping[str, Any] | None = None,
+    normalisation: Mapping[str, npt.ArrayLike] | None = None,
+    metadata: Mapping[str, object] | None = None,
+    **unknown: Never,
 ) -> ExportResult:
     """Export a module as an ONNX graph that streams, and verify it.
+
+    >>> net = GRUNet(input_size=64, hidden_size=64, output_size=1)
+    >>> result = streamgru.export(net, (torch.zeros(1, 1, 64), net.initial_state()), "model.onnx")
+    >>> result.kind, result.state
+    ('step', (('h_in', 'h_out'),))
 
     A **step** graph has fixed shapes, takes one frame and the states, and gives the result and the new
     states: `forward(x, h) -> (y, h)`. Prefer it for streaming: nothing in it depends on a length, so none of
@@ -144,16 +154,19 @@ def export(
         The module cannot be exported faithfully: state kept in buffers, lengths fixed by Python loops, an
         exporter that fails or that is known to be wrong, a graph that differs from the module. Nothing is
         left at `path`.
+    OptionError
+        There is no such option, or it cannot have that value.
 
     Notes
     -----
     The file's `metadata_props` also hold its kind, time axes and states: `properties.py` lists them. The compiler
     takes them at their word.
     """
+    refuse_unknown(export, unknown)
     path = _checked_path(path)
     _check_choices(stream, exporter, tolerance)
     named = {"sample_rate": sample_rate, "labels": labels, "normalisation": normalisation}
-    properties = _user_properties({**(metadata or {}), **{k: v for k, v in named.items() if v is not None}})
+    properties = of_person({**(metadata or {}), **{k: v for k, v in named.items() if v is not None}})
     if exporter == "dynamo":
         check_onnxscript()
     notices: list[str] = []
@@ -202,28 +215,20 @@ def _checked_path(path: str | Path) -> Path:
 
 
 def _check_choices(stream: str | None, exporter: str, tolerance: float) -> None:
-    if stream not in (None, "step", "sequence"):
-        raise ExportError(f'stream={stream!r}; expected "step", "sequence" or None')
-    if exporter not in ("dynamo", "legacy"):
-        raise ExportError(f'exporter={exporter!r}; expected "dynamo" or "legacy"')
+    if stream is not None:
+        one_of("stream", stream, ("step", "sequence"))
+    one_of("exporter", exporter, ("dynamo", "legacy"))
     if not tolerance > 0:
-        raise ExportError(f"tolerance={tolerance}; expected a positive number")
-
-
-def _user_properties(metadata: Mapping[str, Any]) -> dict[str, str]:
-    try:
-        return of_person(metadata)
-    except ValueError as error:
-        raise ExportError(str(error)) from error
+        raise OptionError(f"tolerance={tolerance}: a positive number was expected")
 
 
 def _choose_kind(
-    stream: Literal["step", "sequence"] | None,
+    stream: Kind | None,
     module: FlatModule,
     examples: Sequence[Tensor],
-    states: States,
+    states: StateNames,
     times: TimeAxes,
-) -> Literal["step", "sequence"]:
+) -> Kind:
     length = next((examples[i].shape[axis] for i, axis in times.axes.items()), None)
     one_frame = bool(states.pairs) and length in (None, 1)
     kind = stream or ("sequence" if times.axes and not one_frame else "step")
@@ -247,7 +252,7 @@ def _choose_kind(
     return kind
 
 
-def _check_backward(kind: str, examples: Sequence[Tensor], times: TimeAxes, notices: list[str]) -> None:
+def _check_backward(kind: Kind, examples: Sequence[Tensor], times: TimeAxes, notices: list[str]) -> None:
     """A layer that runs backward over time needs the future. One over another axis, in a frame, does not."""
     if not times.backward:
         return
@@ -264,9 +269,9 @@ def _check_backward(kind: str, examples: Sequence[Tensor], times: TimeAxes, noti
 def _interface(
     module: FlatModule,
     examples: Sequence[Tensor],
-    states: States,
+    states: StateNames,
     times: TimeAxes,
-    kind: str,
+    kind: Kind,
     dynamic_batch: bool,
 ) -> Interface:
     batch = {}
@@ -320,7 +325,7 @@ def _time_axis(interface: Interface, shapes: Sequence[Shape]) -> dict[str, int]:
 
 
 def _export_graph(
-    reference: FlatModule, interface: Interface, draft: Path, exporter: str, opset: int | None
+    reference: FlatModule, interface: Interface, draft: Path, exporter: Exporter, opset: int | None
 ) -> ir.Model:
     dynamic: list[dict[int, str]] = [{} for _ in interface.inputs]
     for name, axes in (("time", interface.time_axes), ("batch", interface.batch_axes)):

@@ -1,6 +1,6 @@
 """Calls PyTorch's ONNX exporters in an environment in which they export recurrent layers rightly.
 
-It does not judge the result: `torch_verify` does. What it works around, each seen in torch 2.13:
+It does not judge the result: `verify.py` does. What it works around, each seen in torch 2.13:
 
 - onnxscript before 0.7.1 writes `nn.GRU` with linear_before_reset=0: another function, no warning.
 - torch's operators cache their dispatch. After one export of a GRU in a process, the next one with a dynamic
@@ -13,13 +13,15 @@ It does not judge the result: `torch_verify` does. What it works around, each se
 from __future__ import annotations
 
 import contextlib
+import importlib
 import importlib.metadata
 import logging
 import re
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 import onnx_ir as ir
 import torch
@@ -27,6 +29,8 @@ from packaging.version import Version
 from torch import Tensor, nn
 
 from streamgru.errors import ExportError
+
+Exporter: TypeAlias = Literal["dynamo", "legacy"]
 
 MIN_ONNXSCRIPT = "0.7.1"
 
@@ -56,7 +60,7 @@ def run_exporter(
     examples: Sequence[Tensor],
     path: Path,
     *,
-    exporter: str,
+    exporter: Exporter,
     inputs: Sequence[str],
     outputs: Sequence[str],
     dynamic: Sequence[Mapping[int, str]],
@@ -146,14 +150,14 @@ def _dynamic_recurrent_layers() -> Iterator[None]:
         yield
 
 
-def _decompositions() -> list[Any]:
+def _decompositions() -> list[Callable[[], AbstractContextManager[object]]]:
     """torch's private context managers for it; a torch without them is left to the verification."""
     try:
-        from torch.export import _patches
+        patches = importlib.import_module("torch.export._patches")
     except ImportError:
         return []
     names = ("register_gru_while_loop_decomposition", "register_lstm_while_loop_decomposition")
-    return [getattr(_patches, name) for name in names if hasattr(_patches, name)]
+    return [getattr(patches, name) for name in names if hasattr(patches, name)]
 
 
 def _clear_dispatch() -> None:

@@ -19,7 +19,7 @@ from torch.utils import _pytree as pytree
 
 from streamgru.errors import ExportError
 
-from .signature import FlatModule, flatten, path_key
+from .signature import Example, FlatModule, flatten, path_key
 
 # nn.Module's own books, and the second list of their weights that recurrent layers keep.
 _NO_MEMORY = frozenset({"_parameters", "_buffers", "_modules", "_flat_weights"})
@@ -27,7 +27,7 @@ _NO_MEMORY = frozenset({"_parameters", "_buffers", "_modules", "_flat_weights"})
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def prepare(module: nn.Module, example: Any, notices: list[str]) -> tuple[FlatModule, list[str], list[Tensor]]:
+def prepare(module: nn.Module, example: Example, notices: list[str]) -> tuple[FlatModule, list[str], list[Tensor]]:
     """A copy of the module, ready to be the reference: on the CPU, in eval mode, in float32."""
     module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
     if isinstance(module, torch.jit.ScriptModule):

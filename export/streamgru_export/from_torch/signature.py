@@ -12,13 +12,15 @@ import inspect
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from streamgru.errors import ExportError
+
+Example: TypeAlias = "Tensor | Sequence[object] | Mapping[str, object]"  # what forward() is called with
 
 # A name is a state's if one of its words is one of these: h, h0, hx, h_prev, gru_state, hiddenState,
 # conv_cache ...
@@ -84,7 +86,7 @@ class FlatModule(nn.Module):
         return tuple(leaf for leaf in leaves if leaf is not None)
 
 
-def flatten(module: nn.Module, example: Any) -> tuple[FlatModule, list[str], list[Tensor]]:
+def flatten(module: nn.Module, example: Example) -> tuple[FlatModule, list[str], list[Tensor]]:
     """The module behind flat inputs, the inputs' names, and the example's tensors.
 
     A name is the argument's in `forward`; inside a nested argument, `<argument>_<index or key>`; `h` and `c`
@@ -101,7 +103,7 @@ def flatten(module: nn.Module, example: Any) -> tuple[FlatModule, list[str], lis
     return FlatModule(module, leaves, spec), _argument_names(module, kept), tensors
 
 
-def _bind(module: nn.Module, example: Any) -> inspect.BoundArguments:
+def _bind(module: nn.Module, example: Example) -> inspect.BoundArguments:
     """The example as arguments of `forward`: a tensor, a tuple or list of them, or a dict by name."""
     signature = inspect.signature(module.forward)
     try:
@@ -114,9 +116,8 @@ def _bind(module: nn.Module, example: Any) -> inspect.BoundArguments:
     except TypeError as exc:
         raise ExportError(f"the example does not fit {_title(module)}.forward{signature}: {exc}") from exc
     raise ExportError(
-        f"the example is a {type(example).__name__}; expected a tensor, a tuple or list of forward()'s "
-        "arguments, "
-        "or a dict of them by name"
+        f"the example is of type {type(example).__name__}; expected a tensor, a tuple or list of forward()'s "
+        "arguments, or a dict of them by name"
     )
 
 
@@ -155,7 +156,7 @@ def output_keys(module: nn.Module, returned: Any) -> list[str | None]:
             continue
         if not isinstance(leaf, Tensor):
             raise ExportError(
-                f"{_title(module)}.forward returns a {type(leaf).__name__} at "
+                f"{_title(module)}.forward returns {type(leaf).__name__} at "
                 f"{pytree.keystr(path) or 'the top'}; "
                 "an ONNX graph gives tensors only: return a tensor, or tensors in tuples, lists or dicts"
             )
@@ -167,7 +168,7 @@ def output_keys(module: nn.Module, returned: Any) -> list[str | None]:
 
 
 @dataclass(frozen=True)
-class States:
+class StateNames:
     """Which inputs are states, which outputs continue them, and the names that follow."""
 
     pairs: tuple[tuple[int, int], ...]
@@ -185,7 +186,7 @@ def find_states(
     input_names: Sequence[str] | None,
     output_names: Sequence[str] | None,
     state: Sequence[tuple[str, str]] | None,
-) -> States:
+) -> StateNames:
     """Pair the state inputs with the outputs that continue them, and name everything.
 
     Without `state`, an input is a state if its name reads as one and an output has its shape and dtype: the
@@ -224,7 +225,7 @@ def find_states(
         names_in = _suffix_states(names_in, ordered)
     outs = names_out or _output_names(keys, names_in, ordered, wanted)
     names_in, outs = _unique(names_in, outs, ordered)
-    return States(ordered, tuple(names_in), tuple(outs), tuple(notices))
+    return StateNames(ordered, tuple(names_in), tuple(outs), tuple(notices))
 
 
 def _given(names: Sequence[str] | None, count: int, argument: str, what: str) -> list[str] | None:

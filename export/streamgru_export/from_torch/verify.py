@@ -1,8 +1,8 @@
 """Compares an exported graph, run by onnxruntime, with the PyTorch module it came from.
 
-It does not compare with streamgru's own kernels: `streamgru.parity` does. Every case draws fresh inputs, runs
+It does not compare with streamgru's own kernels: `streamgru.parity` does. Every trial draws fresh inputs, runs
 several calls, and feeds each side its own states back; where axes are dynamic, other lengths and batches are
-cases too.
+trials too.
 """
 
 from __future__ import annotations
@@ -11,17 +11,17 @@ import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from streamgru.errors import ExportError
+from streamgru.tensors import Array
 
 from ..lost_reset import suspicious_grus
+from ..ort import Session, open_session
 from .signature import FlatModule, Interface
 
 SEED = 0
@@ -35,7 +35,7 @@ _TIME_ADVICE = (
 
 
 @dataclass(frozen=True)
-class Case:
+class Trial:
     """One shape to try, and how often to feed the states back."""
 
     time: int
@@ -47,7 +47,7 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Verdict:
+class Verified:
     """The largest absolute difference found, and what was left unchecked."""
 
     max_abs_error: float
@@ -62,7 +62,7 @@ class _Mismatch(Exception):  # noqa: N818  a finding on its way to an ExportErro
         self.error = error
 
 
-def verify(path: Path, module: FlatModule, interface: Interface, tolerance: float) -> Verdict:
+def verify(path: Path, module: FlatModule, interface: Interface, tolerance: float) -> Verified:
     """Run graph and module side by side.
 
     An output passes if its largest absolute difference is at most `tolerance × max(1, max|output|)`.
@@ -83,62 +83,56 @@ def verify(path: Path, module: FlatModule, interface: Interface, tolerance: floa
         )
     worst, notices, passed = 0.0, [], []
     rng = np.random.default_rng(SEED)
-    for case in _cases(interface):
+    for trial in _trials(interface):
         try:
-            worst = max(worst, _run_case(session, module, interface, case, tolerance, rng))
-            passed.append(case)
+            worst = max(worst, _try(session, module, interface, trial, tolerance, rng))
+            passed.append(trial)
         except _Refused as refusal:
-            notices.append(f"not verified at {case}: the module itself refuses it ({refusal})")
+            notices.append(f"not verified at {trial}: the module itself refuses it ({refusal})")
         except _Mismatch as mismatch:
             cause = _likely_cause(path, module, mismatch, passed, interface)
-            raise ExportError(f"{mismatch} ({case}, seed {SEED}). {cause}") from mismatch
-    if interface.time_axes and len({case.time for case in passed}) < 2:
+            raise ExportError(f"{mismatch} ({trial}, seed {SEED}). {cause}") from mismatch
+    if interface.time_axes and len({trial.time for trial in passed}) < 2:
         raise ExportError(f"the module runs at one time length only ({passed[0]}): export it as a step graph")
-    return Verdict(worst, tuple(notices))
+    return Verified(worst, tuple(notices))
 
 
 class _Refused(Exception):  # noqa: N818
     """The module does not accept this shape."""
 
 
-def _open(path: Path) -> Any:
-    import onnxruntime as ort
-
-    options = ort.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # failures arrive as exceptions
-    # The graph as it was written, without onnxruntime's own rewriting and its noise.
-    options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+def _open(path: Path) -> Session:
+    """The graph as it was written, without onnxruntime's own rewriting and its noise."""
     try:
         onnx.checker.check_model(str(path))
-        return ort.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        return open_session(path, optimised=False)
     except Exception as exc:
         raise ExportError(f"the exporter wrote a graph that onnxruntime does not accept: {exc}") from exc
 
 
-def _cases(interface: Interface) -> Iterator[Case]:
+def _trials(interface: Interface) -> Iterator[Trial]:
     """The example's shape first; then one step, twice the length (a stale one divides it), an odd one."""
     time, batch = interface.size(interface.time_axes), interface.size(interface.batch_axes)
     times = [time, 1, 2 * time, 2 * time + 1] if interface.time_axes else [time]
     batches = [batch, 1, batch + 2] if interface.batch_axes else [batch]
     calls = CHUNKS if interface.time_axes else STEPS
     for t, b in dict.fromkeys(itertools.product(times, batches)):
-        yield Case(t, b, calls)
+        yield Trial(t, b, calls)
 
 
-def _run_case(
-    session: Any,
+def _try(
+    session: Session,
     module: FlatModule,
     interface: Interface,
-    case: Case,
+    trial: Trial,
     tolerance: float,
     rng: np.random.Generator,
 ) -> float:
-    shapes = interface.shapes(case.time, case.batch)
-    ours: dict[int, NDArray[Any]] = {}  # states by input position, as the graph gave them
-    theirs: dict[int, NDArray[Any]] = {}
+    shapes = interface.shapes(trial.time, trial.batch)
+    ours: dict[int, Array] = {}  # states by input position, as the graph gave them
+    theirs: dict[int, Array] = {}
     worst = 0.0
-    for call in range(case.calls):
+    for call in range(trial.calls):
         fresh = [_draw(x, shape, rng) for x, shape in zip(interface.examples, shapes, strict=True)]
         expected = _run_module(module, [theirs.get(i, x) for i, x in enumerate(fresh)])
         given = {name: ours.get(i, x) for i, (name, x) in enumerate(zip(interface.inputs, fresh, strict=True))}
@@ -150,22 +144,22 @@ def _run_case(
     return worst
 
 
-def _draw(example: Tensor, shape: Sequence[int], rng: np.random.Generator) -> NDArray[Any]:
+def _draw(example: Tensor, shape: Sequence[int], rng: np.random.Generator) -> Array:
     """Random values of the example's kind: its mean, spread and range; for integers and booleans, its values.
 
     An example that is all one value (zeros, ones) says nothing of the kind: standard normal values then.
     """
-    values: NDArray[Any] = example.detach().numpy().ravel()
+    values: Array = example.detach().numpy().ravel()
     if not example.is_floating_point():
         return np.asarray(rng.choice(values, size=shape)) if values.size else np.empty(shape, values.dtype)
     noise = rng.standard_normal(shape).astype(values.dtype)
     if not values.size or np.ptp(values) == 0:
         return noise
-    near: NDArray[Any] = np.clip(noise * values.std() + values.mean(), values.min(), values.max())
+    near: Array = np.clip(noise * values.std() + values.mean(), values.min(), values.max())
     return near
 
 
-def _run_module(module: FlatModule, inputs: Sequence[NDArray[Any]]) -> list[NDArray[Any]]:
+def _run_module(module: FlatModule, inputs: Sequence[Array]) -> list[Array]:
     try:
         with torch.no_grad():
             return [y.numpy().copy() for y in module(*(torch.from_numpy(np.array(x)) for x in inputs))]
@@ -173,7 +167,7 @@ def _run_module(module: FlatModule, inputs: Sequence[NDArray[Any]]) -> list[NDAr
         raise _Refused(_first_line(exc)) from exc
 
 
-def _run_graph(session: Any, outputs: Sequence[str], inputs: dict[str, NDArray[Any]]) -> list[NDArray[Any]]:
+def _run_graph(session: Session, outputs: Sequence[str], inputs: dict[str, Array]) -> list[Array]:
     try:
         return list(session.run(list(outputs), inputs))
     except Exception as exc:
@@ -184,7 +178,7 @@ def _first_line(exc: BaseException) -> str:
     return (str(exc).strip().splitlines() or [type(exc).__name__])[0]
 
 
-def _compare(name: str, got: NDArray[Any], want: NDArray[Any], call: int, tolerance: float) -> float:
+def _compare(name: str, got: Array, want: Array, call: int, tolerance: float) -> float:
     """The largest absolute difference; raises _Mismatch above the tolerance."""
     if got.shape != want.shape:
         raise _Mismatch(f"output '{name}' has the shape {got.shape}, the module's is {want.shape}, in call {call}")
@@ -206,7 +200,7 @@ def _compare(name: str, got: NDArray[Any], want: NDArray[Any], call: int, tolera
 
 
 def _likely_cause(
-    path: Path, module: FlatModule, mismatch: _Mismatch, passed: Sequence[Case], interface: Interface
+    path: Path, module: FlatModule, mismatch: _Mismatch, passed: Sequence[Trial], interface: Interface
 ) -> str:
     if _lost_linear_before_reset(path, module):
         return (

@@ -2,7 +2,7 @@
 
 `Float64Model` turns every float of a graph into float64 and evaluates it with the reference evaluator of
 the onnx package. That evaluator ignores clip, activations and sequence_lens of GRU, LSTM and RNN and gets two
-more layers wrong, so these come from `oracle_ops.py` and `oracle_layers.py`. It is no runtime: a step takes
+more layers wrong, so these come from `recurrent.py` and `layers.py`. It is no runtime: a step takes
 a millisecond where the C library takes a microsecond. It answers one question: what would this graph give
 if nothing were ever rounded to float32?
 """
@@ -15,15 +15,17 @@ from typing import Any
 
 import numpy as np
 import onnx
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from onnx import numpy_helper
 from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
 from streamgru.errors import ModelError, ShapeError
-from streamgru_export.oracle.layers import batch_normalization, conv_transpose
-from streamgru_export.oracle.recurrent import gru, lstm, rnn
+from streamgru.tensors import Array
+
+from .layers import batch_normalization, conv_transpose
+from .recurrent import F64, gru, lstm, rnn
 
 __all__ = ["Float64Model", "gru", "lstm", "rnn"]
 
@@ -44,28 +46,28 @@ _RANDOM = {
 class GRU(OpRun):
     """GRU of every opset, in float64."""
 
-    def _run(self, *inputs: Any, **attributes: Any) -> tuple[Any, ...]:
+    def _run(self, *inputs: F64, **attributes: Any) -> tuple[Array, ...]:
         return gru(*inputs, **attributes)[: len(self.onnx_node.output)]
 
 
 class LSTM(OpRun):
     """LSTM of every opset, in float64."""
 
-    def _run(self, *inputs: Any, **attributes: Any) -> tuple[Any, ...]:
+    def _run(self, *inputs: F64, **attributes: Any) -> tuple[Array, ...]:
         return lstm(*inputs, **attributes)[: len(self.onnx_node.output)]
 
 
 class RNN(OpRun):
     """RNN of every opset, in float64."""
 
-    def _run(self, *inputs: Any, **attributes: Any) -> tuple[Any, ...]:
+    def _run(self, *inputs: F64, **attributes: Any) -> tuple[Array, ...]:
         return rnn(*inputs, **attributes)[: len(self.onnx_node.output)]
 
 
 class ConvTranspose(OpRun):
     """ConvTranspose of every opset, in float64."""
 
-    def _run(self, *inputs: Any, **attributes: Any) -> tuple[Any, ...]:
+    def _run(self, *inputs: F64, **attributes: Any) -> tuple[Array, ...]:
         return (conv_transpose(*inputs, **attributes),)
 
 
@@ -73,7 +75,7 @@ class BatchNormalization(OpRun):
     """BatchNormalization of opset 7 and later, in float64. Before opset 14, several outputs meant
     training."""
 
-    def _run(self, *inputs: Any, **attributes: Any) -> tuple[Any, ...]:
+    def _run(self, *inputs: F64, **attributes: Any) -> tuple[Array, ...]:
         training = attributes["training_mode"] != 0 or len(self.onnx_node.output) > 1
         return (batch_normalization(*inputs, epsilon=attributes["epsilon"], training=training),)
 
@@ -107,7 +109,7 @@ class Float64Model:
         self.output_names = [v.name for v in proto.graph.output]
         self._optional = initializers
 
-    def run(self, feeds: Mapping[str, ArrayLike]) -> dict[str, NDArray[Any]]:
+    def run(self, feeds: Mapping[str, ArrayLike]) -> dict[str, Array]:
         """Evaluate the graph once.
 
         Parameters
@@ -202,16 +204,16 @@ def _subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from attribute.graphs
 
 
-def _is_narrow(array: NDArray[Any]) -> bool:
+def _is_narrow(array: Array) -> bool:
     """Whether the array holds floats of less than 64 bits (bfloat16 is of no standard kind)."""
-    return array.dtype != np.float64 and (array.dtype.kind == "f" or array.dtype.name == "bfloat16")
+    return bool(array.dtype != np.float64 and (array.dtype.kind == "f" or array.dtype.name == "bfloat16"))
 
 
-def _widen(array: NDArray[Any]) -> NDArray[Any]:
+def _widen(array: Array) -> Array:
     return array.astype(np.float64) if _is_narrow(array) else array
 
 
-def _refuse_narrow(results: Mapping[str, Any]) -> None:
+def _refuse_narrow(results: Mapping[str, Array]) -> None:
     for name, value in results.items():
         if isinstance(value, np.ndarray) and _is_narrow(value):
             raise ModelError(f"tensor {name!r} came out as {value.dtype}, not as float64")

@@ -1,7 +1,7 @@
 """GRU, LSTM and RNN in float64: the ONNX operators with every attribute, as plain NumPy.
 
 This is the slow, obvious version that the fast ones are measured against. It is not used to run models in
-production, it knows nothing of graphs (`oracle.py` does), and it is independent of the C library.
+production, it knows nothing of graphs (`model.py` does), and it is independent of the C library.
 
 Equations, names and gate orders are those of the ONNX operators (opsets 7, 14 and 22,
 https://onnx.ai/onnx/operators/onnx__GRU.html and its neighbours). Where ONNX is silent:
@@ -19,7 +19,7 @@ https://onnx.ai/onnx/operators/onnx__GRU.html and its neighbours). Where ONNX is
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -337,7 +337,7 @@ def _initial(state: ArrayLike | None, name: str, D: int, B: int, H: int, layout:
     return state.swapaxes(0, 1) if layout == 1 else state
 
 
-def _expect(name: str, array: NDArray[Any], shape: tuple[int, ...]) -> None:
+def _expect(name: str, array: NDArray[np.generic], shape: tuple[int, ...]) -> None:
     if array.shape != shape:
         raise ValueError(f"{name}: shape {shape} expected, not {array.shape}")
 

@@ -13,27 +13,39 @@ Some models cost more in float32 than the default tolerance: weights that push s
 order of summation. The report says how far onnxruntime and the module are from the float64 oracle themselves, so that
 a tolerance can be chosen with eyes open; the verdict is by the stated tolerance alone.
 
-This file asks and judges. `parity_traces.py` and `parity_torch.py` run the implementations,
-`parity_numbers.py` measures the differences, `parity_report.py` holds the result.
+This file asks and judges. `traces.py` and the files it names run the implementations, `differences.py` measures, and
+`findings.py` holds the result.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from itertools import combinations
 from pathlib import Path
-from typing import Any, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, Never, TypeAlias, TypeVar
 
-from streamgru.model import Model
+from streamgru._options import one_of, refuse_unknown
+from streamgru.errors import OptionError
+from streamgru.model import Model, NonFinite
 
 from ..differences import Latency, Trace, compare, measure_latency, same_bits
-from ..lost_reset import EXPLANATION, MENDED, id_tables, resetting_before, suspicious_grus, with_linear_before_reset
+from ..environment import environment
+from ..frames import Given, given_frames, id_tables, random_frames
+from ..lost_reset import EXPLANATION, MENDED, resetting_before, suspicious_grus, with_linear_before_reset
 from . import setup, traces
-from .report import Check, ParityReport
+from .findings import PeerCheck
+from .report import ParityReport
 from .text import where
-from .torch_traces import TorchModule, module_stepped, module_whole
-from .traces import RUN, STEP, Case, Graph, NotComparedError, OracleGraph, OrtGraph
+from .traces import RUN, STEP, Case, NotComparedError, PeerGraph
+
+if TYPE_CHECKING:
+    import torch
+
+    from .oracle_graph import OracleGraph
+    from .ort_graph import OrtGraph
+    from .torch_module import TorchModule
 
 __all__ = ["PEERS", "ParityReport", "parity"]
 
@@ -53,18 +65,25 @@ Or: TypeAlias = "T | NotComparedError"  # what could be made, or the reason why 
 
 def parity(
     model: Model | str | os.PathLike[str],
-    module: Any = None,
+    module: torch.nn.Module | None = None,
     *,
     steps: int = 1000,
-    inputs: Any = None,
+    inputs: Given | None = None,
     seed: int = 0,
     tolerance: float = 2e-6,
     reference: str | None = None,
     onnx: str | os.PathLike[str] | None = None,
     weights: str | os.PathLike[str] | None = None,
-    **stream: Any,
+    block: int | None = None,
+    nonfinite: NonFinite = "refuse",
+    threads: int | None = None,
+    **unknown: Never,
 ) -> ParityReport:
     """Compare a model's stream with everything else that can run the model.
+
+    >>> report = streamgru.parity("model.onnx", module, steps=1000)
+    >>> report.raise_for_verdict()
+    >>> report.save("certificate")
 
     Parameters
     ----------
@@ -75,22 +94,24 @@ def parity(
     steps : int
         Number of random frames. Standard normal; for ids, below the size of the table they index.
     inputs : array, or dict of name to array, optional
-        Frames of your own, as :meth:`Stream.run` takes them, in place of random ones.
+        Frames of your own, as :meth:`Stream.run` takes them, in place of random ones: the frame's shape with the
+        time axis, of any length T, where the graph has it; [T, *frame] for a step graph.
     seed : int
         Of the random frames.
     tolerance : float
-        The largest difference allowed: absolute for outputs within ±1, else relative to the largest. The
-        default suits float32 weights; an image with "f16" or "i8" weights needs the error that you allow it.
+        The largest difference allowed, in units of the output: absolute for outputs within ±1, else relative to the
+        largest. The default suits float32 weights; an image with "f16" or "i8" weights needs the error that you allow
+        it.
     reference : str, optional
-        What the table of differences is measured from: one of PEERS. By default the
-        first that can be run.
+        What the table of differences is measured from: one of PEERS, "streamgru step" or "streamgru run". By default
+        the first of PEERS that can be run.
     onnx : path, optional
         The graph that an image was compiled from. By default the file that the image names, if its sha256 is
         still the same.
     weights : path, optional
         The checkpoint that the module was filled from. It is not read but for its sha256.
-    **stream
-        Options of :meth:`Model.stream`.
+    block, nonfinite, threads : optional
+        Of the stream, as :meth:`Model.stream` takes them.
 
     Returns
     -------
@@ -99,31 +120,35 @@ def parity(
 
     Raises
     ------
+    OptionError
+        `steps` is less than 1, `reference` names nothing that was run, or there is no such option.
+    ShapeError
+        An array of `inputs` is missing, unknown, or does not fit the model.
     StreamgruError
         The model cannot be loaded, or our stream refuses the frames.
-    ValueError
-        `steps` is less than 1, or `reference` names nothing that was run.
     """
+    refuse_unknown(parity, unknown)
     if steps < 1:
-        raise ValueError(f"steps must be 1 or more, not {steps}")
+        raise OptionError(f"steps must be 1 or more, not {steps}")
+    if reference is not None:
+        one_of("reference", reference, (STEP, RUN, *PEERS))
     source = setup.resolve(model, onnx)
-    oracle = _attempt(lambda: OracleGraph(_path(source)))
-    ort = _attempt(lambda: OrtGraph(_path(source)))
+    oracle: Or[OracleGraph] = _attempt(lambda: _peer("oracle_graph").OracleGraph(_path(source)))
+    ort: Or[OrtGraph] = _attempt(lambda: _peer("ort_graph").OrtGraph(_path(source)))
     if inputs is None:
         tables: dict[str, int] = {} if isinstance(oracle, NotComparedError) else id_tables(oracle.proto)
-        frames = setup.random_frames(source.model, tables, steps, seed)
+        frames = random_frames(source.model, tables, steps, seed)
     else:
-        frames = setup.given_frames(source.model, inputs)
-    case = Case(source.model, frames, stream)
-    torch = _attempt(lambda: _torch_module(module, case, oracle, ort))
-    found, not_compared = _run_all(case, oracle, ort, torch)
+        frames = given_frames(source.model, inputs)
+    case = Case(source.model, frames, {"block": block, "nonfinite": nonfinite, "threads": threads})
+    torch_module = _attempt(lambda: _torch_module(module, case, oracle, ort))
+    found, not_compared = _run_all(case, oracle, ort, torch_module)
     if reference is not None and reference not in found:
-        why = not_compared.get(reference, f"the implementations are {', '.join((STEP, RUN, *PEERS))}")
-        raise ValueError(f"reference {reference!r} was not run: {why}")
+        raise OptionError(f"reference {reference!r} was not run: {not_compared[reference]}")
     chosen = reference or next((peer for peer in PEERS if peer in found), None)
     rounding = _rounding(found)
     stored = source.model.metadata.get("weights") or "f32"
-    checks = tuple(Check(compare(found[STEP], found[peer]), tolerance) for peer in PEERS if peer in found)
+    checks = tuple(PeerCheck(compare(found[STEP], found[peer]), tolerance) for peer in PEERS if peer in found)
     identical = same_bits(found[STEP], found[RUN])
     lost = _lost_reset(case, oracle, found, checks, tolerance)
     reasons = _reasons(checks, identical, module, not_compared, rounding, lost, stored)
@@ -144,7 +169,7 @@ def parity(
         warnings=() if lost else _warnings(case, oracle, found),
         notes=tuple(note for note in case.notes if not note.startswith(WARNING)),
         latency=_latency(case, ort),
-        environment=setup.environment(),
+        environment=environment(),
         hashes=setup.hashes(source, frames, module, weights),
         traces=found,
         weights=stored,
@@ -169,13 +194,21 @@ def _given(result: Or[T]) -> T:
     return result
 
 
+def _peer(name: str) -> Any:
+    """The file here that runs an implementation, and needs the implementation's package."""
+    try:
+        return import_module(f".{name}", __package__)
+    except ModuleNotFoundError as error:
+        raise NotComparedError(f"{error.name} is not installed: pip install 'streamgru[export]'") from error
+
+
 def _path(source: setup.Source) -> Path:
     if source.onnx is None:
         raise NotComparedError(source.problem)
     return source.onnx
 
 
-def _torch_module(module: Any, case: Case, *graphs: Or[OracleGraph] | Or[OrtGraph]) -> TorchModule:
+def _torch_module(module: torch.nn.Module | None, case: Case, *graphs: Or[OracleGraph] | Or[OrtGraph]) -> TorchModule:
     """The module, called in the order of the graph's inputs; without a graph, ours and then the states."""
     if module is None:
         raise NotComparedError("no module was given")
@@ -186,18 +219,19 @@ def _torch_module(module: Any, case: Case, *graphs: Or[OracleGraph] | Or[OrtGrap
             inputs = [name for name in graph.input_shapes if name in inputs]
             outputs = list(graph.output_names)
             break
-    return TorchModule(module, inputs, outputs)
+    made: TorchModule = _peer("torch_module").TorchModule(module, inputs, outputs)
+    return made
 
 
 def _run_all(
-    case: Case, oracle: Or[OracleGraph], ort: Or[OrtGraph], torch: Or[TorchModule]
+    case: Case, oracle: Or[OracleGraph], ort: Or[OrtGraph], module: Or[TorchModule]
 ) -> tuple[dict[str, Trace], dict[str, str]]:
     """The traces of all that can be run, and the reasons for the others. What ours raises is raised."""
     found = {STEP: traces.stream_step(case), RUN: traces.stream_run(case)}
     plan: dict[str, Callable[[], Trace]] = {
         ORACLE: lambda: _oracle_trace(case, _given(oracle)),
-        TORCH_WHOLE: lambda: module_whole(TORCH_WHOLE, case, _given(torch)),
-        TORCH_STEPPED: lambda: module_stepped(TORCH_STEPPED, case, _given(torch)),
+        TORCH_WHOLE: lambda: _given(module).whole(TORCH_WHOLE, case),
+        TORCH_STEPPED: lambda: _given(module).stepped(TORCH_STEPPED, case),
         ORT_WHOLE: lambda: traces.graph_whole(ORT_WHOLE, case, _given(ort)),
         ORT_STEPPED: lambda: traces.graph_stepped(ORT_STEPPED, case, _given(ort)),
     }
@@ -211,7 +245,7 @@ def _run_all(
     return found, not_compared
 
 
-def _oracle_trace(case: Case, graph: Graph) -> Trace:
+def _oracle_trace(case: Case, graph: PeerGraph) -> Trace:
     if case.is_sequence:
         return traces.graph_whole(ORACLE, case, graph)
     return traces.graph_stepped(ORACLE, case, graph, ORACLE_SECONDS)
@@ -222,7 +256,7 @@ def _latency(case: Case, ort: Or[OrtGraph]) -> tuple[Latency, ...]:
     frames = min(case.steps, LATENCY_FRAMES)
     calls = {STEP: traces.step_call(case, frames)}
     if not isinstance(ort, NotComparedError) and case.takes_one_frame(ort):
-        calls["onnxruntime run"] = traces.ort_call(case, ort, frames)
+        calls["onnxruntime run"] = ort.call(case, frames)
     return tuple(measure_latency(calls, frames))
 
 
@@ -239,9 +273,9 @@ def _rounding(found: Mapping[str, Trace]) -> float | None:
 
 
 def _reasons(
-    checks: tuple[Check, ...],
+    checks: tuple[PeerCheck, ...],
     identical: bool,
-    module: Any,
+    module: torch.nn.Module | None,
     not_compared: Mapping[str, str],
     rounding: float | None,
     lost: str,
@@ -268,7 +302,7 @@ def _reasons(
     return tuple(reasons)
 
 
-def _reason(check: Check) -> str:
+def _reason(check: PeerCheck) -> str:
     difference, worst = check.difference, check.difference.decisive
     if difference.problem or worst is None:
         return f"{difference.reference}: {difference.problem}"
@@ -281,7 +315,7 @@ def _reason(check: Check) -> str:
 
 
 def _lost_reset(
-    case: Case, oracle: Or[OracleGraph], found: Mapping[str, Trace], checks: tuple[Check, ...], tolerance: float
+    case: Case, oracle: Or[OracleGraph], found: Mapping[str, Trace], checks: tuple[PeerCheck, ...], tolerance: float
 ) -> str:
     """Why the module differs, where it is this: the graph with linear_before_reset=1 in its GRUs agrees with it.
 
@@ -292,10 +326,11 @@ def _lost_reset(
     if module is None or not failed or isinstance(oracle, NotComparedError):
         return ""
     names = resetting_before(oracle.proto)
-    mended = (
-        _attempt(lambda: _oracle_trace(case, OracleGraph(with_linear_before_reset(oracle.proto)))) if names else None
-    )
-    if not isinstance(mended, Trace):
+    if not names:
+        return ""
+    graph = type(oracle)(with_linear_before_reset(oracle.proto))
+    mended = _attempt(lambda: _oracle_trace(case, graph))
+    if isinstance(mended, NotComparedError):
         return ""
     error = compare(module, mended).scaled
     return MENDED.format(nodes=", ".join(names), error=error) if error <= tolerance else ""

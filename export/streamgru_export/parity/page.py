@@ -1,7 +1,7 @@
 """The page of a parity report: one HTML file that needs no network and no other file, fit for a screen and
 for paper.
 
-It measures and judges nothing: all it shows is in the `ParityReport`. `report_plots.py` draws the plots.
+It measures and judges nothing: all it shows is in the `Findings`. `plots.py` draws the plots.
 """
 
 from __future__ import annotations
@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 
-from streamgru_export.differences import Difference, Latency
-from streamgru_export.parity.plots import error_plot, latency_plot, overlay_plot
-from streamgru_export.parity.report import Check, ParityReport
-from streamgru_export.parity.text import ulps, where
-from streamgru_export.parity.traces import STEP
+from ..differences import Difference, Latency
+from .findings import Findings, PeerCheck
+from .plots import error_plot, latency_plot, overlay_plot
+from .text import ulps, where
+from .traces import STEP
 
 CSS = """
 :root { --ink: #172033; --soft: #5b6678; --line: #e3e7ee; --paper: #fff; --wash: #f5f7fa;
@@ -57,12 +57,12 @@ grid-template-columns: 1fr 1fr; }
 """
 
 
-def render(report: ParityReport) -> str:
+def render(report: Findings) -> str:
     """The whole page.
 
     Parameters
     ----------
-    report : ParityReport
+    report : Findings
 
     Returns
     -------
@@ -124,7 +124,7 @@ def _section(title: str, note: str, *parts: str) -> str:
     return f"<section><h2>{escape(title)}</h2>{line}{''.join(parts)}</section>"
 
 
-def _messages(report: ParityReport) -> str:
+def _messages(report: Findings) -> str:
     """Why the verdict does not hold, and the warnings."""
     reasons = "".join(f"<li>{escape(reason)}</li>" for reason in report.reasons)
     failed = f'<div class="note bad"><ul>{reasons}</ul></div>' if reasons else ""
@@ -132,7 +132,7 @@ def _messages(report: ParityReport) -> str:
     return failed + warnings + "".join(f'<p class="soft">Note: {escape(note)}.</p>' for note in report.notes)
 
 
-def _cards(report: ParityReport) -> str:
+def _cards(report: Findings) -> str:
     """The four numbers one looks for first."""
     ours = next((d for d in report.differences if d.candidate == STEP), None)
     cards = [
@@ -160,13 +160,13 @@ def _speed_card(latency: Sequence[Latency]) -> tuple[str, str]:
     )
 
 
-def _verdict_note(report: ParityReport) -> str:
+def _verdict_note(report: Findings) -> str:
     known = report.rounding is not None
     peers = f" The other float32 implementations are {report.rounding:.1e} off float64 themselves." if known else ""
     return f"Ours against each peer, over the output's scale max(1, largest |value|).{peers}"
 
 
-def _checks(checks: Sequence[Check]) -> str:
+def _checks(checks: Sequence[PeerCheck]) -> str:
     rows = [
         (
             escape(check.difference.reference),
@@ -179,14 +179,14 @@ def _checks(checks: Sequence[Check]) -> str:
     return _table(("streamgru step against", "difference", "allowed", ""), rows, numeric=(1, 2)) if rows else ""
 
 
-def _mark(check: Check) -> str:
+def _mark(check: PeerCheck) -> str:
     if check.ok:
         return '<b style="color:var(--good)">✓ within</b>'
     integers = f", {check.difference.mismatches} integers differ" if check.difference.mismatches else ""
     return f'<b style="color:var(--bad)">✗ outside{integers}</b>'
 
 
-def _reference_note(report: ParityReport) -> str:
+def _reference_note(report: Findings) -> str:
     return (
         f"Everything against {escape(report.reference or 'nothing')}. Relative and ulp errors count where "
         "the reference is above a millionth of the scale. The largest errors of the first and the last tenth "
@@ -194,7 +194,7 @@ def _reference_note(report: ParityReport) -> str:
     )
 
 
-def _differences(report: ParityReport) -> str:
+def _differences(report: Findings) -> str:
     head = ("", "max abs", "max rel", "RMSE", "max ulp", "first tenth", "last tenth", "worst at")
     rows = [_difference_row(d, report.traces[d.candidate].note) for d in report.differences]
     return _table(head, rows, numeric=range(1, 7)) if rows else ""

@@ -1,5 +1,4 @@
-"""The plots of a parity report, as SVG in data URIs. Needs matplotlib; the page around them is
-`report.py`."""
+"""The plots of a parity report, as SVG in data URIs. Needs matplotlib; `page.py` makes the page around them."""
 
 from __future__ import annotations
 
@@ -14,8 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
-from streamgru_export.parity.report import ParityReport
-from streamgru_export.parity.traces import RUN, STEP
+from .findings import Findings
+from .traces import RUN, STEP
 
 OURS = "#1d4ed8"
 COLOURS = {
@@ -48,7 +47,7 @@ ELEMENTS = 3
 BINS = 80
 
 
-def error_plot(report: ParityReport) -> str:
+def error_plot(report: Findings) -> str:
     """Every implementation's largest difference from the reference at each step, on a log scale."""
     curves = [d for d in report.differences if d.per_step is not None]
     if report.same_bits:
@@ -79,7 +78,7 @@ def error_plot(report: ParityReport) -> str:
         return _data_uri(figure)
 
 
-def overlay_plot(report: ParityReport) -> str:
+def overlay_plot(report: Findings) -> str:
     """Our output over the reference's: the elements of the first float output that move most."""
     ours = report.traces[STEP]
     reference = report.traces[report.reference] if report.reference is not None else ours
@@ -112,7 +111,7 @@ def overlay_plot(report: ParityReport) -> str:
         return _data_uri(figure)
 
 
-def latency_plot(report: ParityReport) -> str:
+def latency_plot(report: Findings) -> str:
     """Histograms of the times of single calls, on a log scale of time."""
     if not report.latency:
         return ""

@@ -1,117 +1,23 @@
-"""The result of a parity check: the verdict, the numbers behind it, and what could not be compared.
-
-It only holds and tells; `parity.py` makes it.
-"""
+"""The result of a parity check, with the ways to tell it: an error, a text, JSON, a page."""
 
 from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from streamgru.errors import ParityError
+from streamgru._workshop import workshop
+from streamgru.errors import ModelError, ParityError
 
-from ..differences import Difference, Latency, Trace
+from .findings import Findings
 from .text import plain, text
 
-FILES = ("onnx", "sgru", "weights", "module")  # the hashes that say what was compared
-
 
 @dataclass(frozen=True)
-class Check:
-    """One condition of the verdict: our steps against a peer."""
-
-    difference: Difference
-    allowed: float  # for difference.scaled
-
-    @property
-    def ok(self) -> bool:
-        return self.difference.scaled <= self.allowed and self.difference.mismatches == 0
-
-
-@dataclass(frozen=True)
-class ParityReport:
-    """What a parity check found. Made by :func:`parity`.
-
-    Attributes
-    ----------
-    ok : bool
-        Whether the verdict holds.
-    reasons : tuple of str
-        Why it does not hold; empty where it does.
-    model : str
-        The file's name.
-    steps, seed, tolerance
-        What was asked for. The seed is None where the inputs were given.
-    rounding : float or None
-        What float32 costs here: the largest difference of onnxruntime and the module from the oracle, over
-        the scale. None where that is not known. It has no part in the verdict.
-    reference : str or None
-        The implementation that `differences` are measured from; None where no other could be run.
-    differences : tuple of Difference
-        Every other implementation against the reference.
-    pairs : tuple of Difference
-        Every two implementations.
-    checks : tuple of Check
-        Our steps against each peer, with what is allowed.
-    same_bits : bool
-        Whether `run` gives the bits of `step`.
-    not_compared : dict
-        Implementation and reason.
-    weights : str
-        What the image's matrices are stored as: "f32", "f16" or "i8".
-    warnings : tuple of str
-        What is probably wrong with the graph.
-    notes : tuple of str
-        What the compiler had to say.
-    latency : tuple of Latency
-        Of `step()` and of onnxruntime's `run()`, measured in turns.
-    environment, hashes : dict of str
-    traces : dict of str to Trace
-        What each implementation gave.
-    """
-
-    ok: bool
-    reasons: tuple[str, ...]
-    model: str
-    steps: int
-    seed: int | None
-    tolerance: float
-    rounding: float | None
-    reference: str | None
-    differences: tuple[Difference, ...]
-    pairs: tuple[Difference, ...]
-    checks: tuple[Check, ...]
-    same_bits: bool
-    not_compared: Mapping[str, str]
-    warnings: tuple[str, ...]
-    notes: tuple[str, ...]
-    latency: tuple[Latency, ...]
-    environment: Mapping[str, str]
-    hashes: Mapping[str, str]
-    traces: Mapping[str, Trace] = field(repr=False, compare=False)
-    weights: str = "f32"
-
-    @property
-    def verdict(self) -> str:
-        """The verdict in one line."""
-        if not self.ok:
-            return "Parity does not hold: " + "; ".join(self.reasons)
-        names = ", ".join(check.difference.reference for check in self.checks)
-        return f"Parity holds over {self.steps} steps against {names}"
-
-    @property
-    def line(self) -> str:
-        """The verdict, the largest difference and the hashes in one line, for a log."""
-        if not self.ok:
-            return f"FAILS: {self.model}: {'; '.join(self.reasons)}"
-        worst = max(self.checks, key=lambda check: check.difference.scaled / check.allowed)
-        difference = f"{worst.difference.scaled:.1e} from {worst.difference.reference}, {worst.allowed:.1e} allowed"
-        shown = ", ".join(f"{name} {self.hashes[name][:12]}" for name in FILES if name in self.hashes)
-        return f"holds: {self.model}: {self.steps} steps, at most {difference}; sha256 {shown}"
+class ParityReport(Findings):
+    """What a parity check found. Made by :func:`parity`; its attributes are those of `Findings`."""
 
     def raise_for_verdict(self) -> None:
         """Do nothing where the verdict holds.
@@ -158,9 +64,7 @@ class ParityReport:
             matplotlib is not installed.
         """
         try:
-            from streamgru_export.parity.page import render
-        except ImportError as error:
-            raise ParityError(
-                f"the HTML report needs the package {error.name!r}: pip install 'streamgru[export]'"
-            ) from error
-        Path(path).write_text(render(self), encoding="utf-8")
+            page = workshop("parity.page", "the HTML report")
+        except ModelError as error:
+            raise ParityError(str(error)) from error
+        Path(path).write_text(page.render(self), encoding="utf-8")

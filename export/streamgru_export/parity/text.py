@@ -1,21 +1,19 @@
-"""A parity report as text for a terminal and as plain data for JSON. The page is
-`streamgru_export.parity.page`."""
+"""A parity report as text for a terminal and as plain data for JSON. `page.py` makes the page."""
 
 from __future__ import annotations
 
 import math
 import textwrap
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from ..differences import Difference, Worst
-    from .report import ParityReport
+from ..differences import Difference, Worst
+from .findings import Findings
 
 WIDTH = 100
 SHORT_HASH = 12
 
 
-def text(report: ParityReport) -> str:
+def text(report: Findings) -> str:
     """The report in about a screenful, at most 100 columns wide."""
     seed = "inputs given" if report.seed is None else f"seed {report.seed}"
     mark = "HOLDS" if report.ok else "DOES NOT HOLD"
@@ -51,7 +49,7 @@ def _wrap(line: str) -> list[str]:
     ]
 
 
-def _differences(report: ParityReport) -> list[str]:
+def _differences(report: Findings) -> list[str]:
     header = "max abs   max rel      rmse   max ulp   worst at"
     lines = [f"{'against ' + (report.reference or ''):23} {header}"]
     for d in report.differences:
@@ -67,7 +65,7 @@ def _differences(report: ParityReport) -> list[str]:
     return lines
 
 
-def _checks(report: ParityReport) -> list[str]:
+def _checks(report: Findings) -> list[str]:
     known = report.rounding is not None
     rounding = f"other float32 implementations against float64: {report.rounding:.1e}" if known else ""
     lines = [f"{'streamgru step against':23} {'of scale':>9} {'allowed':>9}   {rounding}"]
@@ -79,7 +77,7 @@ def _checks(report: ParityReport) -> list[str]:
     return lines
 
 
-def _weights(report: ParityReport) -> list[str]:
+def _weights(report: Findings) -> list[str]:
     """What weights of fewer bits cost each output."""
     ours = next((d for d in report.differences if d.candidate == "streamgru step"), None)
     if ours is None:
@@ -98,7 +96,7 @@ def where(worst: Worst | None) -> str:
     return "" if worst is None else f"{worst.output}{list(worst.index)}, step {worst.step}"
 
 
-def plain(report: ParityReport) -> dict[str, Any]:
+def plain(report: Findings) -> dict[str, Any]:
     """The report as JSON takes it, without the traces. Infinity and NaN are strings."""
     return {
         "ok": report.ok,

@@ -1,9 +1,8 @@
 """The implementations that a parity check compares, each asked for the same frames: their traces.
 
-Ours a step at a time and in blocks; the ONNX graph by onnxruntime and by the float64 oracle, whole or a
-step at a time with the state fed back. (`parity_torch.py` asks the torch module.) What cannot be run raises
-`NotComparedError` with the reason. onnxruntime and onnx are imported where they are used: numpy is all this
-file needs.
+Ours a step at a time and in blocks; an ONNX graph whole, or a step at a time with the state fed back. Who runs the
+graph stands in `ort_graph.py` and `oracle_graph.py`, who runs the module in `torch_module.py`: each of them needs a
+package of its own, this file numpy alone. What cannot be run raises `NotComparedError` with the reason.
 """
 
 from __future__ import annotations
@@ -12,21 +11,18 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from streamgru.errors import StreamgruError
+from streamgru.model import Model, NonFinite
+from streamgru.stream import Stream
+from streamgru.tensors import Array, Frames, TensorInfo
 
 from ..differences import Trace
 
-if TYPE_CHECKING:
-    from streamgru.model import Model
-    from streamgru.tensors import TensorInfo
-
-Array = NDArray[Any]
 Arrays = dict[str, Array]
 
 STEP, RUN = "streamgru step", "streamgru run"
@@ -37,13 +33,21 @@ class NotComparedError(StreamgruError):
     """An implementation that cannot be compared. The message is the reason."""
 
 
-class Graph(Protocol):
+class PeerGraph(Protocol):
     """An ONNX graph that can be run: shapes hold an int, a name or None for each axis."""
 
     input_shapes: dict[str, tuple[int | str | None, ...]]
     output_names: list[str]
 
-    def run(self, feeds: Mapping[str, Any]) -> Arrays: ...
+    def run(self, feeds: Mapping[str, Array]) -> Arrays: ...
+
+
+class StreamOptions(TypedDict):
+    """Of :meth:`Model.stream`."""
+
+    block: int | None
+    nonfinite: NonFinite
+    threads: int | None
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class Case:
 
     model: Model
     frames: Arrays
-    options: Mapping[str, Any]  # of Model.stream
+    options: StreamOptions
 
     @property
     def steps(self) -> int:
@@ -77,7 +81,7 @@ class Case:
         """The states that only our stream owns."""
         return [state.name for state in self.model.states if state.source is None]
 
-    def takes_one_frame(self, graph: Graph) -> bool:
+    def takes_one_frame(self, graph: PeerGraph) -> bool:
         """Whether the graph can be run on a single frame."""
         return _fixed_length(self, graph) in (None, 1)
 
@@ -109,7 +113,7 @@ def as_frames(tensor: TensorInfo, values: Array) -> Array:
 def stream_step(case: Case) -> Trace:
     """Our stream, a step at a time."""
     stream = case.model.stream(**case.options)
-    results = [_named(case.model.outputs, stream.step(_plain(case.frame(t)))) for t in range(case.steps)]
+    results = [case.model.named(stream.step(_plain(case.frame(t)))) for t in range(case.steps)]
     return _our_trace(STEP, case, stream, {n: np.stack([r[n] for r in results]) for n in results[0]})
 
 
@@ -124,7 +128,7 @@ def stream_run(case: Case) -> Trace:
                 t.name: np.ascontiguousarray(np.moveaxis(case.frames[t.name][first:last], 0, t.time_axis or 0))
                 for t in case.model.inputs
             }
-            results = _named(case.model.outputs, stream.run(_plain(block)))
+            results = case.model.named(stream.run(_plain(block)))
             parts.append({t.name: np.moveaxis(results[t.name], t.time_axis or 0, 0) for t in case.model.outputs})
     return _our_trace(RUN, case, stream, {n: np.concatenate([p[n] for p in parts]) for n in parts[0]})
 
@@ -136,7 +140,7 @@ def step_call(case: Case, frames: int) -> Callable[[int], object]:
     return lambda t: step(prepared[t])
 
 
-def _our_trace(name: str, case: Case, stream: Any, values: Arrays) -> Trace:
+def _our_trace(name: str, case: Case, stream: Stream, values: Arrays) -> Trace:
     """The outputs of every step, and after the last one the states that the graph gives as outputs too."""
     steps = dict.fromkeys(values, np.arange(case.steps))
     state = stream.state
@@ -147,19 +151,15 @@ def _our_trace(name: str, case: Case, stream: Any, values: Arrays) -> Trace:
     return Trace(name, steps, values)
 
 
-def _plain(arrays: Arrays) -> Any:
+def _plain(arrays: Arrays) -> Frames:
     """What a stream takes: the array itself where there is one."""
     return next(iter(arrays.values())) if len(arrays) == 1 else arrays
-
-
-def _named(outputs: Sequence[TensorInfo], result: Any) -> Arrays:
-    return dict(result) if isinstance(result, Mapping) else {outputs[0].name: result}
 
 
 # The ONNX graph
 
 
-def graph_whole(name: str, case: Case, graph: Graph) -> Trace:
+def graph_whole(name: str, case: Case, graph: PeerGraph) -> Trace:
     """The graph over the whole sequence in one call; over prefixes too for outputs that have no time axis."""
     if not case.is_sequence:
         raise NotComparedError("a step graph has no time axis")
@@ -173,7 +173,7 @@ def graph_whole(name: str, case: Case, graph: Graph) -> Trace:
     return whole_trace(name, case, run, length)
 
 
-def graph_stepped(name: str, case: Case, graph: Graph, seconds: float = np.inf) -> Trace:
+def graph_stepped(name: str, case: Case, graph: PeerGraph, seconds: float = np.inf) -> Trace:
     """The graph a step at a time, its state outputs fed back. Stops after `seconds`, and says so in the
     note."""
     if case.hidden_states:
@@ -191,7 +191,7 @@ def graph_stepped(name: str, case: Case, graph: Graph, seconds: float = np.inf) 
     return stepped_trace(name, case, results)
 
 
-def _fixed_length(case: Case, graph: Graph) -> int | None:
+def _fixed_length(case: Case, graph: PeerGraph) -> int | None:
     """How many frames the graph insists on, or None."""
     for tensor in case.model.inputs:
         size = None if tensor.time_axis is None else graph.input_shapes[tensor.name][tensor.time_axis]
@@ -241,73 +241,6 @@ def _add_states(case: Case, total: int, last: Arrays, steps: dict[str, NDArray[n
     for output in case.state_names.values():
         if output in last and output not in values:
             steps[output], values[output] = np.array([total - 1]), last[output][None]
-
-
-class OrtGraph:
-    """The graph in onnxruntime, on one thread, as users run it: with its own optimisations.
-
-    Raises
-    ------
-    NotComparedError
-        onnxruntime is not installed, or refuses the graph.
-    """
-
-    def __init__(self, path: Path) -> None:
-        try:
-            import onnxruntime
-        except ImportError as error:
-            raise NotComparedError("onnxruntime is not installed: pip install onnxruntime") from error
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = options.inter_op_num_threads = 1
-        options.log_severity_level = 4  # what goes wrong arrives as an exception
-        with its_reason("onnxruntime"):
-            self.session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-        self.input_shapes: dict[str, tuple[int | str | None, ...]] = {
-            i.name: tuple(i.shape) for i in self.session.get_inputs()
-        }
-        self.output_names: list[str] = [o.name for o in self.session.get_outputs()]
-
-    def run(self, feeds: Mapping[str, Any]) -> Arrays:
-        with its_reason("onnxruntime"):
-            return dict(zip(self.output_names, self.session.run(None, dict(feeds)), strict=True))
-
-
-class OracleGraph:
-    """The graph in float64 (`streamgru_export.oracle.model`).
-
-    Raises
-    ------
-    NotComparedError
-        onnx is not installed, or the oracle does not have an operator.
-    """
-
-    def __init__(self, model: Any) -> None:
-        try:
-            import onnx
-
-            from streamgru_export.oracle.model import Float64Model
-        except ImportError as error:
-            raise NotComparedError(f"the oracle needs onnx ({error}): pip install 'streamgru[onnx]'") from error
-        self.proto: Any = model if isinstance(model, onnx.ModelProto) else onnx.load(model)
-        with its_reason("the oracle"):
-            self._model = Float64Model(self.proto)
-        self.input_shapes: dict[str, tuple[int | str | None, ...]] = {
-            value.name: tuple(d.dim_value or d.dim_param for d in value.type.tensor_type.shape.dim)
-            for value in self.proto.graph.input
-        }
-        self.output_names: list[str] = self._model.output_names
-
-    def run(self, feeds: Mapping[str, Any]) -> Arrays:
-        with its_reason("the oracle"):
-            return self._model.run(feeds)
-
-
-def ort_call(case: Case, graph: OrtGraph, frames: int) -> Callable[[int], object]:
-    """`run` of one frame and a zero state, as a function of the frame's number: what a latency is measured
-    on."""
-    run = graph.session.run
-    prepared = [{**case.initial_states(), **case.feed(t, t + 1)} for t in range(frames)]
-    return lambda t: run(None, prepared[t])
 
 
 @contextmanager

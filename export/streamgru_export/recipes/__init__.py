@@ -8,9 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
+
+from streamgru._workshop import workshop
+from streamgru.errors import OptionError
 
 from ..training.config import TrainConfig
 
@@ -36,7 +38,7 @@ class Recipe:
 
     summary: str
     module: str
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, str] = field(default_factory=dict)
 
 
 RECIPES = {
@@ -75,22 +77,17 @@ def train(
 
     Raises
     ------
-    ValueError
+    OptionError
         No such recipe, or a setting that is not allowed.
     """
     if name not in RECIPES:
-        raise ValueError(f"{name!r} is no recipe; one of {', '.join(RECIPES)} was expected")
+        raise OptionError(f"{name!r} is no recipe; one of {', '.join(RECIPES)} was expected")
     recipe = RECIPES[name]
-    module = import_module(f".{recipe.module}", __name__)
+    purpose = f"streamgru train {name}"
+    module = workshop(f"recipes.{recipe.module}", purpose)
     config: TrainConfig = module.CONFIG if toml is None else module.CONFIG.from_toml(toml)
     config = config.from_words(settings)
     folder.mkdir(parents=True, exist_ok=True)
-    import torch
-
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    with workshop("torch_modes", purpose).one_thread():
         outcome: Outcome = module.run(folder, config, say, **recipe.options)
-    finally:
-        torch.set_num_threads(threads)
     return outcome

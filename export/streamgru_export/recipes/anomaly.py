@@ -1,6 +1,6 @@
 """Find faults in a machine's sensors: a GRU learns what they should show, and what they show instead is an anomaly.
 
-The machine is simulated (`machine.py`), and has no faults in training. The GRU reads the command u_t and says what
+The machine is simulated (`motor.py`), and has no faults in training. The GRU reads the command u_t and says what
 the sensors show, y_t. With σ_i the deviation of sensor i from that on a stream without faults:
 
     m_t = 0.9 m_(t−1) + 0.1 (x_t − y_t) / σ              the deviation that lasts
@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from ..training.config import TrainConfig
@@ -37,7 +38,7 @@ Model = Callable[[F64], F64]  # command [N] -> what the sensors should show [N, 
 
 
 @dataclass
-class Verdict:
+class Detection:
     """What a model finds in a stream with faults."""
 
     scores: F64
@@ -65,7 +66,7 @@ def score(x: F64, y: F64, sigma: F64) -> F64:
     return a
 
 
-def judge(model: Model, clean: tuple[F64, F64], u: F64, x: F64, kind: NDArray[np.int64]) -> Verdict:
+def judge(model: Model, clean: tuple[F64, F64], u: F64, x: F64, kind: NDArray[np.int64]) -> Detection:
     """What a model finds: its threshold is of the stream `clean`, (command, sensors), without faults."""
     expected = model(clean[0])
     sigma = (clean[1] - expected)[SETTLE:].std(0)
@@ -77,7 +78,9 @@ def judge(model: Model, clean: tuple[F64, F64], u: F64, x: F64, kind: NDArray[np
     for start in starts:
         calm[start : start + FAULT + 50] = False  # m forgets a fault
     calm[:SETTLE] = False
-    return Verdict(a, threshold, area(a[kind > 0], a[calm]), float(np.mean(found)), float((a[calm] > threshold).mean()))
+    return Detection(
+        a, threshold, area(a[kind > 0], a[calm]), float(np.mean(found)), float((a[calm] > threshold).mean())
+    )
 
 
 def area(faulty: F64, calm: F64) -> float:
@@ -115,17 +118,15 @@ def windows(u: F64, x: F64) -> tuple[torch.Tensor, torch.Tensor]:
     return torch.from_numpy(u[at, None].astype(np.float32)), torch.from_numpy(target)
 
 
-def plot(x: F64, kind: NDArray[np.int64], verdict: Verdict, path: Path) -> None:
+def plot(x: F64, kind: NDArray[np.int64], detection: Detection, path: Path) -> None:
     """The first faults, and the scores."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(11, 6), layout="constrained")
     above, below = figure.subplots(2, sharex=True)
     frames = 6 * EVERY
     for i, name in enumerate(SENSORS):
         above.plot(x[:frames, i] + 1.2 * i, lw=0.8, label=name)
-    below.semilogy(np.maximum(verdict.scores[:frames], 1e-3), color="0.3", lw=0.8)
-    below.axhline(verdict.threshold, color="C3", lw=1, label="threshold")
+    below.semilogy(np.maximum(detection.scores[:frames], 1e-3), color="0.3", lw=0.8)
+    below.axhline(detection.threshold, color="C3", lw=1, label="threshold")
     for axes in (above, below):
         across = axes.get_xaxis_transform()
         axes.fill_between(np.arange(frames), 0, 1, where=kind[:frames] > 0, alpha=0.2, transform=across, lw=0)

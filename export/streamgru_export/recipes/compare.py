@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from streamgru_export.bench import bench
 
@@ -28,7 +29,7 @@ PARAMETERS = 80_000  # of each net, as near as a whole number of units comes
 
 
 @dataclass
-class Row:
+class Compared:
     """One net: its loss on unseen text, its size and its speed."""
 
     layer: str
@@ -55,7 +56,7 @@ def _count(layer: str, symbols: int, size: int) -> int:
 
 def compare(
     folder: Path, config: TrainConfig = CONFIG, say: Callable[[str], None] = print, *, rounds: int = 30
-) -> list[Row]:
+) -> list[Compared]:
     """Train, ship and time each; leaves compare.json, compare.png, and a model and a parity page of each.
 
     Parameters
@@ -83,14 +84,14 @@ def compare(
         bits = characters.streamed_bits(model, test)
         parameters = sum(p.numel() for p in net.parameters())
         step = timing["stream.step"].median_us
-        rows.append(Row(layer, size, parameters, bits, len(model.image), step, runs[layer].seconds, report.ok))
+        rows.append(Compared(layer, size, parameters, bits, len(model.image), step, runs[layer].seconds, report.ok))
     data_out = {"rows": [asdict(row) for row in rows], "config": asdict(config)}
     (folder / "compare.json").write_text(json.dumps(data_out, indent=2) + "\n", encoding="utf-8")
     plot(rows, runs, folder / "compare.png")
     return rows
 
 
-def table(rows: list[Row]) -> str:
+def table(rows: list[Compared]) -> str:
     """The rows for people."""
     header = f"{'':<6} {'units':>6} {'parameters':>11} {'bits/char':>10} {'image, KB':>10} {'step, µs':>9}  parity"
     lines = [
@@ -101,10 +102,8 @@ def table(rows: list[Row]) -> str:
     return "\n".join([header, *lines])
 
 
-def plot(rows: list[Row], runs: dict[str, Run], path: Path) -> None:
+def plot(rows: list[Compared], runs: dict[str, Run], path: Path) -> None:
     """Learning curves, and loss against the time of a step."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(10, 4), layout="constrained")
     curves, cost = figure.subplots(1, 2)
     for row in rows:

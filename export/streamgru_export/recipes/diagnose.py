@@ -20,6 +20,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -114,8 +115,6 @@ def diagnose(folder: Path, say: Callable[[str], None] = print, *, seed: int = 0)
 
 def plot(norms: dict[str, NDArray[np.float64]], before: list[float], after: list[float], path: Path) -> None:
     """A panel for each question, and one for clipping."""
-    from matplotlib.figure import Figure
-
     figure = Figure(figsize=(13, 7), layout="constrained")
     axes = figure.subplots(2, 3).ravel()
     for panel, (title, names) in zip(axes, PANELS.items(), strict=False):

@@ -26,7 +26,7 @@ import streamgru
 import streamgru_export
 from streamgru.decode import SequenceWriter
 from streamgru_export.bench import bench
-from streamgru_export.parity.setup import environment
+from streamgru_export.environment import environment
 
 from ..zoo import (
     CELLS,
@@ -70,7 +70,7 @@ MEMBERS = (*CELLS, *NETS)
 
 
 @dataclass
-class Row:
+class FamilyRow:
     """One member by one exporter."""
 
     cell: str
@@ -126,7 +126,7 @@ def member(name: str, seed: int = 0) -> tuple[nn.Module, tuple[torch.Tensor, ...
 
 def measure(
     name: str, exporter: Literal["dynamo", "legacy"], folder: Path, *, steps: int = STEPS, rounds: int = 30
-) -> Row:
+) -> FamilyRow:
     """One row; leaves the model and its parity page in `folder`."""
     net, example = member(name)
     whole = isinstance(net, BidirectionalClassifier)
@@ -146,7 +146,7 @@ def measure(
     runs_as = next((code for code in ("GRU", "LSTM", "RNN") if code in codes), "parts")
     error = max(check.difference.scaled for check in report.checks)
     peer = _of_length(onnx, WHOLE) if whole else onnx
-    return Row(name, exporter, runs_as, len(operators), error, report.ok, *time_step(sgru, peer, rounds))
+    return FamilyRow(name, exporter, runs_as, len(operators), error, report.ok, *time_step(sgru, peer, rounds))
 
 
 def _of_length(onnx: Path, length: int) -> Path:
@@ -217,7 +217,7 @@ def _by_torch(net: EncoderDecoder, source: list[int]) -> list[int]:
 
 def measure_all(
     folder: Path, say: Callable[[str], None] = print, *, steps: int = STEPS, rounds: int = 30
-) -> tuple[list[Row], list[Written]]:
+) -> tuple[list[FamilyRow], list[Written]]:
     """Every member by both exporters; leaves family.md, family.json, and each one's model and parity page."""
     folder.mkdir(parents=True, exist_ok=True)
     rows, written = [], []
@@ -233,14 +233,14 @@ def measure_all(
     return rows, written
 
 
-def save(folder: Path, rows: Sequence[Row], written: Sequence[Written], steps: int) -> None:
+def save(folder: Path, rows: Sequence[FamilyRow], written: Sequence[Written], steps: int) -> None:
     """Write family.md and family.json."""
     data = {"rows": [asdict(row) for row in rows], "written": [asdict(row) for row in written], "made": environment()}
     (folder / "family.json").write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
     (folder / "family.md").write_text(document(rows, written, steps), encoding="utf-8")
 
 
-def line(row: Row | Written) -> str:
+def line(row: FamilyRow | Written) -> str:
     """A row of a Markdown table."""
     if isinstance(row, Written):
         return f"| {row.decoder} | {row.exporter} | {row.identical} of {row.inputs} | {row.symbols} |"
@@ -251,7 +251,7 @@ def line(row: Row | Written) -> str:
     )
 
 
-def table(rows: Sequence[Row], written: Sequence[Written] = ()) -> str:
+def table(rows: Sequence[FamilyRow], written: Sequence[Written] = ()) -> str:
     """The Markdown tables."""
     header = "| cell or net | exporter | runs as | operators | error | parity | µs a step | over onnxruntime |"
     lines = [header, "|--|--|--|--|--|--|--|--|", *map(line, rows)]
@@ -261,7 +261,7 @@ def table(rows: Sequence[Row], written: Sequence[Written] = ()) -> str:
     return "\n".join(lines)
 
 
-def document(rows: Sequence[Row], written: Sequence[Written], steps: int) -> str:
+def document(rows: Sequence[FamilyRow], written: Sequence[Written], steps: int) -> str:
     """docs/family.md, whole."""
     made = environment()
     versions = ", ".join(f"{package} {made[package]}" for package in ("torch", "onnx", "onnxruntime", "onnxscript"))

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+import streamgru
 from streamgru.decode import SequenceWriter
+from streamgru.tensors import Array
 
 from ..training.config import TrainConfig
 from ..training.fit import Task, fit
@@ -31,7 +32,7 @@ from ..zoo import (
 )
 from .outcome import Outcome, ship
 
-DECODERS: dict[str, Any] = {
+DECODERS: dict[str, Callable[[int, int, int], Decoder | AdditiveAttentionDecoder | DotAttentionDecoder]] = {
     "numbers": Decoder,
     "numbers-additive": AdditiveAttentionDecoder,
     "numbers-dot": DotAttentionDecoder,
@@ -113,7 +114,9 @@ def tensors(numbers: Sequence[int]) -> tuple[Tensor, ...]:
     return x, torch.tensor([len(s) for s in sources]), u, wanted
 
 
-def ship_both(net: EncoderDecoder, folder: Path, sample: Sequence[int]) -> tuple[SequenceWriter, dict[str, Any]]:
+def ship_both(
+    net: EncoderDecoder, folder: Path, sample: Sequence[int]
+) -> tuple[SequenceWriter, dict[str, streamgru.ParityReport]]:
     """The encoder and the decoder, each exported, compiled and proved on a sample of numbers."""
     step = EncoderStep(net.encoder)
     words = np.concatenate([ids(n) for n in sample]).reshape(-1, 1, 1)
@@ -134,7 +137,7 @@ def ship_both(net: EncoderDecoder, folder: Path, sample: Sequence[int]) -> tuple
     return writer, {"encoder": of_encoder, "decoder": of_decoder}
 
 
-def decoder_frames(net: EncoderDecoder, sample: Sequence[int]) -> dict[str, Any]:
+def decoder_frames(net: EncoderDecoder, sample: Sequence[int]) -> dict[str, Array]:
     """What the decoder is called with to write a sample of numbers: one step of each."""
     x, lengths, u, _ = tensors(sample)
     with torch.no_grad():

@@ -12,6 +12,8 @@ from torch import nn
 import streamgru
 import streamgru_export
 
+from ..frames import Given
+from ..from_torch.signature import Example
 from ..training.fit import Run
 
 
@@ -80,11 +82,11 @@ class Outcome:
 
 def ship(
     net: nn.Module,
-    example: Any,
+    example: Example,
     folder: Path,
     name: str,
     *,
-    inputs: Any = None,
+    inputs: Given | None = None,
     mode: str = "stream",
     tolerance: float = 2e-6,
     **about: Any,

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+
+from streamgru.errors import OptionError
 
 CHOICES: dict[str, tuple[str, ...]] = {
     "optimiser": ("gd", "sgd", "momentum", "nesterov", "adagrad", "rmsprop", "adam", "adamw"),
@@ -86,7 +89,7 @@ class TrainConfig:
 
     Raises
     ------
-    ValueError
+    OptionError
         A value that is not allowed; the message names those that are.
     """
 
@@ -116,10 +119,10 @@ class TrainConfig:
             object.__setattr__(self, name, _checked(name, getattr(self, name)))
 
     def updated(self, settings: Mapping[str, Any]) -> TrainConfig:
-        """A copy with other values. Raises ValueError for a name that is no setting."""
+        """A copy with other values. Raises OptionError for a name that is no setting."""
         unknown = sorted(set(settings) - set(_NAMES))
         if unknown:
-            raise ValueError(f"{unknown[0]!r} is no setting of the training; one of {', '.join(_NAMES)} was expected")
+            raise OptionError(f"{unknown[0]!r} is no setting of the training; one of {', '.join(_NAMES)} was expected")
         return replace(self, **settings)
 
     def from_words(self, words: Iterable[str]) -> TrainConfig:
@@ -128,23 +131,19 @@ class TrainConfig:
         for word in words:
             name, equals, text = word.partition("=")
             if not equals:
-                raise ValueError(f"{word!r} is not of the form name=value")
+                raise OptionError(f"{word!r} is not of the form name=value")
             settings[name.strip().replace("-", "_")] = text.strip()
         return self.updated(settings)
 
     def from_toml(self, path: str | Path) -> TrainConfig:
         """A copy with what a TOML file says, in its table `[train]` or, without one, at its top."""
         try:
-            import tomllib
-        except ModuleNotFoundError as error:
-            raise ValueError(f"{path}: reading TOML needs Python 3.11 or newer; give name=value words") from error
-        try:
             settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
         except tomllib.TOMLDecodeError as error:
-            raise ValueError(f"{path} is no TOML: {error}") from error
+            raise OptionError(f"{path} is no TOML: {error}") from error
         table = settings.get("train", settings)
         if not isinstance(table, dict):
-            raise ValueError(f"{path}: train={table!r}; a table of settings was expected")
+            raise OptionError(f"{path}: train={table!r}; a table of settings was expected")
         return self.updated(table)
 
 
@@ -160,13 +159,13 @@ def _checked(name: str, value: Any) -> Any:
         return None
     if name in CHOICES:
         if value not in CHOICES[name]:
-            raise ValueError(f"{name}={value!r}; one of {', '.join(CHOICES[name])} was expected")
+            raise OptionError(f"{name}={value!r}; one of {', '.join(CHOICES[name])} was expected")
         return value
     number = _cast(name, kind, value)
     if name in _RANGES:
         holds, words = _RANGES[name]
         if not holds(number) or number == float("inf"):
-            raise ValueError(f"{name}={value}; {words} was expected")
+            raise OptionError(f"{name}={value}; {words} was expected")
     return number
 
 
@@ -181,5 +180,5 @@ def _cast(name: str, kind: str, value: Any) -> Any:
     except (ValueError, OverflowError):
         cast = None
     if cast is None or (kind == "int" and not isinstance(value, str) and cast != value):
-        raise ValueError(f"{name}={value!r}; {kinds[kind]} was expected")
+        raise OptionError(f"{name}={value!r}; {kinds[kind]} was expected")
     return cast

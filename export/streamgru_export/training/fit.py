@@ -17,7 +17,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from torch import Tensor, nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm import tqdm
 
 from streamgru.errors import StreamgruError
@@ -94,8 +96,6 @@ class Run:
 
     def plot(self, path: Path) -> None:
         """The losses, and the learning rate below them."""
-        from matplotlib.figure import Figure
-
         figure = Figure(figsize=(9, 6), layout="constrained")
         losses, rates = figure.subplots(2, sharex=True, height_ratios=(3, 1))
         epochs = [row["epoch"] for row in self.history]
@@ -169,7 +169,10 @@ class _Trainer:
             valid = history[-1]["valid"]
             if valid <= self.run.best:
                 self.run.best_epoch, self.best_weights = epoch, _copied(self.task.model)
-            self.schedule.step(*([valid] if config.schedule == "plateau" else []))
+            if isinstance(self.schedule, ReduceLROnPlateau):
+                self.schedule.step(valid)
+            else:
+                self.schedule.step()
             bar.set_postfix(loss=f"{history[-1]['loss']:.4g}", valid=f"{valid:.4g}")
             if checkpoint is not None and (epoch + 1) % config.checkpoint_every == 0:
                 self.save(checkpoint)

@@ -14,7 +14,7 @@ from .config import TrainConfig
 
 # Optimisers: name -> (parameters, config) -> optimiser.
 
-_OPTIMISERS: dict[str, Callable[[Any, TrainConfig], optim.Optimizer]] = {
+_OPTIMISERS: dict[str, Callable[[Iterable[nn.Parameter], TrainConfig], optim.Optimizer]] = {
     "gd": lambda p, c: optim.SGD(p, c.learning_rate, weight_decay=c.weight_decay),
     "sgd": lambda p, c: optim.SGD(p, c.learning_rate, weight_decay=c.weight_decay),
     "momentum": lambda p, c: optim.SGD(p, c.learning_rate, c.momentum, weight_decay=c.weight_decay),
@@ -34,7 +34,7 @@ def make_optimiser(parameters: Iterable[nn.Parameter], config: TrainConfig) -> o
 # Schedules: name -> (optimiser, config) -> schedule, stepped after each epoch.
 
 _schedules = optim.lr_scheduler
-_SCHEDULES: dict[str, Callable[[Any, TrainConfig], Any]] = {
+_SCHEDULES: dict[str, Callable[[optim.Optimizer, TrainConfig], optim.lr_scheduler.LRScheduler]] = {
     "constant": lambda o, c: _schedules.ConstantLR(o, factor=1.0),
     "exponential": lambda o, c: _schedules.ExponentialLR(o, c.decay),
     "linear": lambda o, c: _schedules.LinearLR(o, 1.0, c.decay, total_iters=c.epochs),
@@ -44,7 +44,7 @@ _SCHEDULES: dict[str, Callable[[Any, TrainConfig], Any]] = {
 }
 
 
-def make_schedule(optimiser: optim.Optimizer, config: TrainConfig) -> Any:
+def make_schedule(optimiser: optim.Optimizer, config: TrainConfig) -> optim.lr_scheduler.LRScheduler:
     """The schedule of a configuration."""
     return _SCHEDULES[config.schedule](optimiser, config)
 
@@ -84,7 +84,7 @@ def _truncated_normal(weight: Tensor) -> None:
     nn.init.trunc_normal_(weight, std=deviation, a=-2 * deviation, b=2 * deviation)
 
 
-_INITIALISERS: dict[str, Callable[[Tensor], Any]] = {
+_INITIALISERS: dict[str, Callable[[Tensor], object]] = {
     "truncated_normal": _truncated_normal,
     "xavier": nn.init.xavier_uniform_,
     "kaiming": nn.init.kaiming_uniform_,

@@ -1,6 +1,6 @@
 """A graph that is bound anew for each shape of its inputs: for whole sequences, and for onnxruntime's calls.
 
-It keeps no image: streamgru/whole.py does. Nothing here streams.
+It keeps no image: `model.py` does. Nothing here streams.
 """
 
 from __future__ import annotations

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from streamgru.errors import ShapeError
 from streamgru.tensors import Array
@@ -44,9 +44,9 @@ class InferenceSession:
     def __init__(
         self,
         path_or_bytes: str | os.PathLike[str] | bytes,
-        sess_options: Any = None,
-        providers: Any = None,
-        provider_options: Any = None,
+        sess_options: object = None,
+        providers: object = None,
+        provider_options: object = None,
     ) -> None:
         self._images = Images(WholeGraph(path_or_bytes))
         self._inputs = self._images.graph.inputs
@@ -62,7 +62,7 @@ class InferenceSession:
         return list(self._outputs)
 
     def run(
-        self, output_names: Sequence[str] | None, input_feed: Mapping[str, Any], run_options: Any = None
+        self, output_names: Sequence[str] | None, input_feed: Mapping[str, npt.ArrayLike], run_options: object = None
     ) -> list[Array]:
         """One call of the graph.
 
@@ -96,7 +96,7 @@ class InferenceSession:
         return [results[name].astype(FED[known[name].type], copy=False) for name in wanted]
 
 
-def _as_fed(arg: NodeArg, value: Any) -> Array:
+def _as_fed(arg: NodeArg, value: npt.ArrayLike) -> Array:
     """The array in the dtype that the image has."""
     array = np.asarray(value)
     declared = FED[arg.type]

@@ -7,11 +7,11 @@ from .attention import AdditiveAttentionDecoder, DotAttentionDecoder
 from .band_gains import BandGains
 from .cell import Cell, CellNet
 from .classic import BidirectionalClassifier, StackedGRU
-from .counterparts import LSTMCell, LSTMNet, RNNCell, RNNNet
+from .counterparts import LSTMCell, RNNCell
 from .encoder_decoder import Decoder, Encoder, EncoderDecoder, EncoderStep
 from .gated import GateDropout, GateDropoutGRUCell, OutputGateGRUCell, ResidualGRUCell
 from .gru_cell import CANDIDATES, GRUCell, JointGRUCell
-from .gru_net import GRUNet
+from .gru_net import GRUNet, LSTMNet, RNNNet
 from .language_model import LanguageModel
 from .normalised import BatchNormGRUCell, LayerNormGRUCell
 from .registry import CELLS

@@ -23,6 +23,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from streamgru._options import one_of
+
 from .cell import Cell
 
 CANDIDATES: dict[str, Callable[[Tensor], Tensor]] = {
@@ -127,9 +129,3 @@ class JointGRUCell(GRUCell):
         if self.reset == "before":
             return self.activation(self.joint_n(torch.cat([r * h, x], -1)))
         return self.activation(self.input_n(x) + r * self.recurrent_n(h))
-
-
-def one_of(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    """Refuse a value that is not among those allowed."""
-    if value not in allowed:
-        raise ValueError(f"{name}={value!r}; one of {', '.join(map(repr, allowed))} was expected")

@@ -1,6 +1,7 @@
-"""GRUNet: stacked GRU layers and a Linear on the last hidden state, the classic recurrent forecaster.
+"""GRUNet: stacked GRU layers and a Linear on the last hidden state, the classic recurrent forecaster. And what it is
+compared with: the same with an LSTM, and with a plain RNN.
 
-It is not a trainer: `streamgru_export.recipes.demo` trains it.
+It is not a trainer: `streamgru_export.recipes.co2` trains it.
 
 Each layer computes at every step, with x the frame or the layer below's h (`torch.nn.GRU`; Cho et al. 2014,
 https://arxiv.org/abs/1406.1078, with the reset gate after the product: ONNX `linear_before_reset=1`):
@@ -67,3 +68,60 @@ class GRUNet(nn.Module):
     def initial_state(self, batch: int = 1) -> Tensor:
         """Zeros of shape [num_layers, batch, hidden_size]: the state of a stream that has seen nothing."""
         return torch.zeros(self.gru.num_layers, batch, self.gru.hidden_size)
+
+
+class LSTMNet(nn.Module):
+    """`nn.LSTM(batch_first=True)` and a Linear on its last hidden state: GRUNet with another layer.
+
+    Parameters
+    ----------
+    input_size, hidden_size, output_size, num_layers : int
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, output_size: int, num_layers: int = 2) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(input_size, hidden_size, num_layers, batch_first=True)
+        self.head = nn.Linear(hidden_size, output_size)
+
+    def forward(self, x: Tensor, h: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """x [B, T, I], (h, c) each [L, B, H] -> y [B, O] after the last step, (h, c)."""
+        out, h = self.lstm(x, h)
+        return self.head(out[:, -1]), h
+
+    def every_step(self, x: Tensor, h: tuple[Tensor, Tensor] | None = None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """Like :meth:`forward`, with y [B, T, O] after each step."""
+        out, h = self.lstm(x, h)
+        return self.head(out), h
+
+    def initial_state(self, batch: int = 1) -> tuple[Tensor, Tensor]:
+        """Zeros, h and c."""
+        zeros = torch.zeros(self.lstm.num_layers, batch, self.lstm.hidden_size)
+        return zeros, zeros.clone()
+
+
+class RNNNet(nn.Module):
+    """`nn.RNN(batch_first=True)` and a Linear on its last hidden state: GRUNet with another layer.
+
+    Parameters
+    ----------
+    input_size, hidden_size, output_size, num_layers : int
+    """
+
+    def __init__(self, input_size: int, hidden_size: int, output_size: int, num_layers: int = 2) -> None:
+        super().__init__()
+        self.rnn = nn.RNN(input_size, hidden_size, num_layers, batch_first=True)
+        self.head = nn.Linear(hidden_size, output_size)
+
+    def forward(self, x: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """x [B, T, I], h [L, B, H] -> y [B, O] after the last step, h."""
+        out, h = self.rnn(x, h)
+        return self.head(out[:, -1]), h
+
+    def every_step(self, x: Tensor, h: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Like :meth:`forward`, with y [B, T, O] after each step."""
+        out, h = self.rnn(x, h)
+        return self.head(out), h
+
+    def initial_state(self, batch: int = 1) -> Tensor:
+        """Zeros [L, batch, H]."""
+        return torch.zeros(self.rnn.num_layers, batch, self.rnn.hidden_size)

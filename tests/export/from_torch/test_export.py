@@ -860,14 +860,10 @@ X, H = torch.randn(1, 1, 4), torch.zeros(1, 1, 8)
     [
         ((X, H, H), {}, "does not fit GRU.forward"),
         ({"frame": X}, {}, "does not fit GRU.forward"),
-        (3, {}, "the example is a int"),
+        (3, {}, "the example is of type int"),
         ((), {}, "does not fit GRU.forward"),
         ({"input": None}, {}, "holds no tensor"),
         (torch.randn(1, 1, 5), {}, "fails on the example"),
-        ((X, H), {"stream": "stpe"}, "stream='stpe'; expected"),
-        ((X, H), {"exporter": "onnx"}, "exporter='onnx'; expected"),
-        ((X, H), {"tolerance": 0}, "tolerance=0; expected a positive"),
-        ((X, H), {"tolerance": float("nan")}, "tolerance=nan; expected a positive"),
         ((X, H), {"input_names": ["x"]}, "this module has 2 tensor inputs"),
         ((X, H), {"input_names": ["x", "x"]}, "give 2 different names"),
         ((X, H), {"output_names": ["y"]}, "this module has 2 outputs"),
@@ -880,8 +876,6 @@ X, H = torch.randn(1, 1, 4), torch.zeros(1, 1, 8)
         ((X, H), {"state": [("input", "x")]}, "no output left for it has its shape"),
         ((X, H), {"time_axis": 3}, "it has 3 axes"),
         ((X, H), {"time_axis": 2}, "refuses an example twice as long"),
-        ((X, H), {"metadata": {"f": object()}}, r"metadata\['f'\] is a object"),
-        ((X, H), {"metadata": {"f": float("nan")}}, r"metadata\['f'\] is a float"),
     ],
 )
 def test_bad_arguments_are_named(path: Path, example: Any, options: dict[str, Any], match: str) -> None:
@@ -902,7 +896,7 @@ def test_scripted_module_is_refused(path: Path) -> None:
 
 def test_a_result_that_is_no_tensor_is_refused(path: Path) -> None:
     net = OneInput(lambda self, x: {"y": x, "length": 3})
-    refused(path, net, X, r"returns a int at \['length'\]")
+    refused(path, net, X, r"returns int at \['length'\]")
 
 
 def test_a_path_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

@@ -16,13 +16,12 @@ import numpy as np
 import onnx
 import pytest
 import torch
-from onnx import TensorProto, helper, numpy_helper
 from torch import nn
 
 import streamgru
 from real_models import MODELS
 from streamgru_export import export
-from streamgru_export.lost_reset import id_tables, suspicious_grus, with_linear_before_reset
+from streamgru_export.lost_reset import suspicious_grus, with_linear_before_reset
 from streamgru_export.zoo import GRUNet
 
 SEED = 5
@@ -65,15 +64,13 @@ def folder(net, tmp_path_factory):
     return folder
 
 
-class Wrong:
+class Wrong(streamgru.Model):
     """A model whose streams err: `spoil(step, y)` changes what step number `step` gives; `run` errs only if
     told."""
 
     def __init__(self, model, spoil, run_too=True):
+        vars(self).update(vars(model))
         self._model, self._spoil, self._run_too = model, spoil, run_too
-
-    def __getattr__(self, name):
-        return getattr(self._model, name)
 
     def stream(self, **options):
         return WrongStream(self._model.stream(**options), self._spoil, self._run_too)
@@ -296,6 +293,7 @@ def test_without_the_module_a_lost_attribute_is_only_suspected(lost):
 def test_without_the_graph_the_suspicion_of_the_compiler_is_passed_on(lost, tmp_path, monkeypatch):
     with pytest.warns(UserWarning, match="linear_before_reset"):
         model = streamgru.load(lost)
+    forget_peers(monkeypatch)
     monkeypatch.setitem(sys.modules, "streamgru_export.oracle.model", None)
     report = streamgru.parity(model, steps=5, onnx=lost)
     assert "linear_before_reset=0" in report.warnings[0]
@@ -312,6 +310,19 @@ def test_other_producers_may_reset_before_the_product(lost):
 # What cannot be compared
 
 
+def forget_peers(monkeypatch):
+    """The files that need the package of a peer are imported anew."""
+    for name in (
+        "parity.oracle_graph",
+        "oracle.model",
+        "parity.ort_graph",
+        "ort",
+        "parity.torch_module",
+        "torch_modes",
+    ):
+        monkeypatch.delitem(sys.modules, f"streamgru_export.{name}", raising=False)
+
+
 @pytest.mark.parametrize(
     "package,lost",
     [
@@ -322,9 +333,8 @@ def test_other_producers_may_reset_before_the_product(lost):
 )
 def test_a_missing_package_is_said(package, lost, folder, net, monkeypatch):
     model = streamgru.load(folder / "step.sgru")
+    forget_peers(monkeypatch)
     monkeypatch.setitem(sys.modules, package, None)  # import raises ImportError
-    if package == "onnx":
-        monkeypatch.delitem(sys.modules, "streamgru_export.oracle.model", raising=False)
     report = streamgru.parity(model, net, steps=10, onnx=folder / "step.onnx")
     assert lost <= set(report.not_compared)
     assert any(package in report.not_compared[name] for name in lost)
@@ -356,6 +366,7 @@ def test_a_graph_that_changed_since_is_not_taken(folder, tmp_path):
 
 def test_without_an_oracle_the_rounding_is_not_known(folder, net, monkeypatch):
     model = streamgru.load(folder / "step.sgru")
+    forget_peers(monkeypatch)
     monkeypatch.setitem(sys.modules, "streamgru_export.oracle.model", None)
     report = streamgru.parity(model, net, steps=10, onnx=folder / "step.onnx")
     assert report.rounding is None
@@ -405,17 +416,6 @@ def test_a_seed_gives_the_same_frames_again(folder):
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_ids_stay_below_the_smallest_table_they_index():
-    nodes = [helper.make_node("Gather", [table, "ids"], [f"{table}_row"]) for table in ("a", "b")]
-    nodes.append(helper.make_node("Gather", ["c", "ids"], ["column"], axis=1))
-    tables = {"a": np.zeros((9, 4)), "b": np.zeros((6, 4)), "c": np.zeros((2, 3))}
-    ids = helper.make_tensor_value_info("ids", TensorProto.INT64, [1])
-    y = helper.make_tensor_value_info("column", TensorProto.DOUBLE, None)
-    weights = [numpy_helper.from_array(value, name) for name, value in tables.items()]
-    model = helper.make_model(helper.make_graph(nodes, "g", [ids], [y], weights))
-    assert id_tables(model) == {"ids": 6}
-
-
 def test_what_was_asked_wrongly_is_refused(folder):
     with pytest.raises(ValueError, match="steps"):
         streamgru.parity(folder / "step.onnx", steps=0)
@@ -423,6 +423,10 @@ def test_what_was_asked_wrongly_is_refused(folder):
         streamgru.parity(folder / "step.onnx", steps=5, reference="torch whole")
     with pytest.raises(ValueError, match="float64 oracle"):
         streamgru.parity(folder / "step.onnx", steps=5, reference="numpy")
+    with pytest.raises(streamgru.OptionError, match=r"reference='torch hole'.*did you mean 'torch whole'\?"):
+        streamgru.parity(folder / "step.onnx", steps=5, reference="torch hole")
+    with pytest.raises(streamgru.OptionError, match=r"parity has no option 'bloc'; did you mean 'block'\?"):
+        streamgru.parity(folder / "step.onnx", steps=5, bloc=2)
 
 
 def test_the_reference_can_be_chosen(folder, net):

@@ -5,12 +5,12 @@ import json
 import numpy as np
 import pytest
 
-from streamgru_export.recipes import demo
+from streamgru_export.recipes import co2, demo
 
 
 @pytest.fixture(scope="module")
 def series():
-    return demo.load_series()
+    return co2.load_series()
 
 
 def test_the_series_is_the_one_its_source_describes(series):
@@ -22,7 +22,7 @@ def test_the_series_is_the_one_its_source_describes(series):
 
 
 def test_a_missing_week_repeats_the_last_measurement(series):
-    week = series.dates.index(demo.datetime.date(1958, 5, 10))
+    week = series.dates.index(co2.datetime.date(1958, 5, 10))
     assert (series.measured[week], series.ppm[week], series.ppm[week - 1]) == (False, 316.9, 316.9)
     assert (series.scored[week - 1], series.scored[week]) == (False, False)
 
@@ -30,36 +30,36 @@ def test_a_missing_week_repeats_the_last_measurement(series):
 def test_nothing_held_out_enters_a_frame_before_its_week(series):
     later = series.ppm.copy()
     later[series.split :] += 100
-    changed = demo.Series(series.dates, later, series.measured, series.split)
+    changed = co2.Series(series.dates, later, series.measured, series.split)
     np.testing.assert_array_equal(changed.frames[: series.split], series.frames[: series.split])
     assert changed.scale == series.scale
 
 
 def test_a_perfect_forecast_scores_zero(series):
-    assert demo.score(series, np.append(series.ppm[1:], 0)) == 0
+    assert co2.score(series, np.append(series.ppm[1:], 0)) == 0
 
 
 def test_baselines_look_back_only(series):
     week = series.split + 100
     later = series.ppm.copy()
     later[week + 1 :] += 100
-    changed = demo.Series(series.dates, later, series.measured, series.split)
-    for name, forecast in demo.baselines(series).items():
-        assert demo.baselines(changed)[name][week] == forecast[week], name
+    changed = co2.Series(series.dates, later, series.measured, series.split)
+    for name, forecast in co2.baselines(series).items():
+        assert co2.baselines(changed)[name][week] == forecast[week], name
 
 
 def test_the_naive_forecasts_are_what_they_say(series):
     c, week = series.ppm, series.split + 5
-    persistence, seasonal, drift = (forecast[week] for forecast in demo.baselines(series).values())
+    persistence, seasonal, drift = (forecast[week] for forecast in co2.baselines(series).values())
     assert (persistence, seasonal) == (c[week], c[week + 1 - 52])
     assert drift == pytest.approx(c[week + 1 - 52] + (c[week] - c[week - 52]))
 
 
 @pytest.mark.slow
 def test_the_whole_road(tmp_path, capsys):
-    code = demo.main(tmp_path, as_json=True)
-    result = json.loads(capsys.readouterr().out)
-    assert (code, result["ok"]) == (0, True)
+    ok, data, text = demo.answer(tmp_path, quiet=True)
+    result = json.loads(json.dumps(data))
+    assert (ok, result["ok"], text, capsys.readouterr().out) == (True, True, "", "")
     made = {"co2.onnx", "co2.sgru", "report.html", "forecast.png"}
     assert made <= {path.name for path in tmp_path.iterdir()}
     rmse = result["rmse_ppm"]

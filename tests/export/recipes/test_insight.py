@@ -123,7 +123,7 @@ def test_an_encoder_decoder_writes_what_torch_writes(name, tmp_path):
 
 
 def test_the_document_holds_both_tables(tmp_path):
-    row = family.Row("gru", "legacy", "GRU", 2, 1.5e-7, True, 1.25, 9.75)
+    row = family.FamilyRow("gru", "legacy", "GRU", 2, 1.5e-7, True, 1.25, 9.75)
     written = family.Written("Decoder", "legacy", 500, 499, 7000)
     family.save(tmp_path, [row], [written], 10_000)
     text = (tmp_path / "family.md").read_text()

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from streamgru_export.recipes import RECIPES, anomaly, characters, co2, demo, denoise, dna, numbers, speech, train
+from streamgru_export.recipes import RECIPES, anomaly, characters, co2, denoise, dna, numbers, speech, train
 from streamgru_export.recipes import motor as machine
 
 SEED = 4
@@ -89,20 +89,20 @@ def test_an_unknown_recipe_is_refused_with_those_there_are(tmp_path):
 
 
 def test_no_target_of_the_training_lies_in_the_years_that_choose_or_judge():
-    series = demo.load_series()
+    series = co2.load_series()
     later = series.ppm.copy()
     later[series.split - co2.CHOOSING :] += 100
-    changed = demo.Series(series.dates, later, series.measured, series.split)
+    changed = co2.Series(series.dates, later, series.measured, series.split)
     for before, after in zip(co2.make_task(series).train, co2.make_task(changed).train, strict=True):
         scale = series.scale / changed.scale  # the deviation is of all years before the split
         torch.testing.assert_close(after, before * scale, equal_nan=True)
 
 
 def test_the_last_ten_years_reach_neither_training_nor_choice():
-    series = demo.load_series()
+    series = co2.load_series()
     later = series.ppm.copy()
     later[series.split :] += 100
-    changed = demo.Series(series.dates, later, series.measured, series.split)
+    changed = co2.Series(series.dates, later, series.measured, series.split)
     one, two = co2.make_task(series), co2.make_task(changed)
     for before, after in zip((*one.train, *one.valid), (*two.train, *two.valid), strict=True):
         torch.testing.assert_close(after, before, rtol=0, atol=0, equal_nan=True)
@@ -244,10 +244,10 @@ def test_a_model_that_knows_the_machine_finds_its_faults():
     rng = np.random.default_rng(SEED)
     clean, (u, base) = machine.simulate(9000, rng), machine.simulate(9000, rng)
     x, kind = machine.with_faults(u, base, rng)
-    verdict = anomaly.judge(lambda u: machine.sensors(u, 0.6), clean, u, x, kind)
-    assert verdict.found > 0.9
-    assert verdict.area > 0.85
-    assert verdict.false_alarms < 0.01
+    detection = anomaly.judge(lambda u: machine.sensors(u, 0.6), clean, u, x, kind)
+    assert detection.found > 0.9
+    assert detection.area > 0.85
+    assert detection.false_alarms < 0.01
 
 
 # DNA.

@@ -182,7 +182,7 @@ def test_gru_cell_with_torchs_weights_is_torchs_cell():
 
 @pytest.mark.parametrize("option", ["update", "reset", "candidate"])
 def test_an_unknown_option_is_refused_with_those_there_are(option):
-    with pytest.raises(ValueError, match=rf"{option}='sideways'; one of .* was expected"):
+    with pytest.raises(ValueError, match=rf"{option}='sideways': one of .* was expected"):
         GRUCell(2, 3, **{option: "sideways"})
 
 
@@ -245,7 +245,7 @@ def test_a_language_model_stepped_is_the_whole(layer):
 
 
 def test_a_language_model_of_an_unknown_layer_is_refused():
-    with pytest.raises(ValueError, match="layer='soup'; one of 'gru', 'lstm', 'rnn' was expected"):
+    with pytest.raises(ValueError, match="layer='soup': one of 'gru', 'lstm', 'rnn' was expected"):
         LanguageModel(7, 4, 12, layer="soup")
 
 

@@ -1,0 +1,49 @@
+"""onnxruntime's sessions, on the CPU. No other file of the workshop imports onnxruntime."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+import onnxruntime
+
+from streamgru.tensors import Array
+
+ERRORS_ARE_RAISED = 4  # the log level at which nothing is printed
+
+
+class Port(Protocol):
+    """An input or an output; a dynamic axis is a name or None."""
+
+    name: str
+    type: str
+    shape: list[int | str | None]
+
+
+class Session(Protocol):
+    """What is used of onnxruntime.InferenceSession, which ships no types."""
+
+    def get_inputs(self) -> list[Port]: ...
+    def get_outputs(self) -> list[Port]: ...
+    def run(self, outputs: Sequence[str] | None, feeds: Mapping[str, Array]) -> list[Array]: ...
+
+
+def open_session(path: Path, threads: int = 1, *, optimised: bool = True) -> Session:
+    """A graph in onnxruntime, as its users run it.
+
+    Parameters
+    ----------
+    path : Path
+    threads : int
+        That share an operator.
+    optimised : bool
+        Whether onnxruntime may rewrite the graph, as it does by default.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
+    options.log_severity_level = ERRORS_ARE_RAISED
+    if not optimised:
+        options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session: Session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    return session

@@ -1,0 +1,37 @@
+"""An ONNX graph in float64, as one of the implementations that a parity check compares."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+
+from streamgru.tensors import Array
+
+from ..oracle.model import Float64Model
+from .traces import Arrays, its_reason
+
+
+class OracleGraph:
+    """The graph in float64 (`streamgru_export.oracle.model`).
+
+    Raises
+    ------
+    NotComparedError
+        The oracle does not have an operator.
+    """
+
+    def __init__(self, model: onnx.ModelProto | Path) -> None:
+        self.proto = model if isinstance(model, onnx.ModelProto) else onnx.load(model)
+        with its_reason("the oracle"):
+            self._model = Float64Model(self.proto)
+        self.input_shapes: dict[str, tuple[int | str | None, ...]] = {
+            value.name: tuple(d.dim_value or d.dim_param for d in value.type.tensor_type.shape.dim)
+            for value in self.proto.graph.input
+        }
+        self.output_names: list[str] = self._model.output_names
+
+    def run(self, feeds: Mapping[str, Array]) -> Arrays:
+        with its_reason("the oracle"):
+            return self._model.run(feeds)

@@ -1,0 +1,110 @@
+"""The torch module as one of the implementations that a parity check compares. Rules are those of `traces.py`."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from streamgru.tensors import Array
+
+from ..differences import Trace
+from ..torch_modes import eval_mode
+from .traces import Arrays, Case, NotComparedError, as_frames, its_reason, stepped_trace, whole_trace
+
+# A module stepped by its own state gives its whole run up to this; else it was stepped wrongly.
+CONSISTENT = 1e-4
+
+
+class TorchModule:
+    """A torch module as a function of arrays, in the order of the graph's inputs and outputs.
+
+    It runs in eval mode without gradients, and is left in the mode it was in.
+    """
+
+    def __init__(self, module: Callable[..., object], inputs: Sequence[str], outputs: Sequence[str]) -> None:
+        self.module, self.inputs, self.outputs = module, inputs, outputs
+        forward = getattr(module, "forward", module)
+        kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
+        self.arity = sum(p.kind in kinds for p in inspect.signature(forward).parameters.values())
+
+    def whole(self, name: str, case: Case) -> Trace:
+        """The whole sequence in one call; prefixes too for outputs that have no time axis."""
+        if not case.is_sequence:
+            raise NotComparedError("the graph is one step of the module, which is compared stepped")
+        return whole_trace(name, case, lambda n: self._named(self._call({**case.initial_states(), **case.feed(0, n)})))
+
+    def stepped(self, name: str, case: Case) -> Trace:
+        """A step at a time: the state fed back by the graph's names, or from the module's last results."""
+        if case.hidden_states:
+            return self._by_its_own_state(name, case)
+        state, results = case.initial_states(), []
+        for t in range(case.steps):
+            result = self._named(self._call({**state, **case.feed(t, t + 1)}))
+            state = {name: result[output] for name, output in case.state_names.items()}
+            results.append(result)
+        return stepped_trace(name, case, results)
+
+    def _by_its_own_state(self, name: str, case: Case) -> Trace:
+        """Step a module whose state the graph hides: forward(x, state=None) -> (y, state).
+
+        Optional arguments need not be a state, so the steps must first give what the whole run gives.
+        """
+        extra = self.arity - len(self.inputs)
+        if extra < 1:
+            raise NotComparedError("the module's forward takes no state")
+        state: tuple[object, ...] = ()
+        results = []
+        for t in range(case.steps):
+            result = self._call(case.feed(t, t + 1), state)
+            if not isinstance(result, (tuple, list)) or len(result) < 2:
+                raise NotComparedError("the module's forward returns no state")
+            state = tuple(result[-min(extra, len(result) - 1) :])
+            results.append(self._named(result))
+            if t == min(2, case.steps - 1) and not self._gives_whole(case, results):
+                raise NotComparedError("the module's last results, fed back, do not continue its sequence")
+        return stepped_trace(name, case, results)
+
+    def _gives_whole(self, case: Case, results: Sequence[Arrays]) -> bool:
+        """Whether the last step equals the last step of one run over all of them."""
+        whole = self._named(self._call(case.feed(0, len(results))))
+        return all(
+            np.allclose(
+                as_frames(t, whole[t.name])[-1],
+                as_frames(t, results[-1][t.name])[-1],
+                rtol=CONSISTENT,
+                atol=CONSISTENT,
+            )
+            for t in case.model.outputs
+            if t.name in whole
+        )
+
+    def _call(self, feeds: Mapping[str, Array], state: Sequence[object] = ()) -> object:
+        """What the module returns. Surplus tensors go together in the last argument, as an LSTM's (h, c)."""
+        tensors: list[Any] = [torch.from_numpy(np.array(feeds[name])) for name in self.inputs]
+        if 0 < self.arity < len(tensors):
+            tensors[self.arity - 1 :] = [tuple(tensors[self.arity - 1 :])]
+        with its_reason("the module"), torch.no_grad(), eval_mode(self.module):
+            return self.module(*tensors, *state)
+
+    def _named(self, result: object) -> Arrays:
+        """The tensors in what the module returned, under the graph's output names."""
+        tensors = [tensor.detach().cpu().numpy().copy() for tensor in _leaves(result)]
+        if len(tensors) < len(self.outputs):
+            raise NotComparedError(f"the module gives {len(tensors)} tensors, the graph {len(self.outputs)}")
+        return dict(zip(self.outputs, tensors, strict=False))
+
+
+def _leaves(result: Any) -> Iterator[Tensor]:
+    """The tensors of nested tuples, lists and dicts, in order."""
+    if isinstance(result, Mapping):
+        result = tuple(result.values())
+    if isinstance(result, (tuple, list)):
+        for part in result:
+            yield from _leaves(part)
+    elif result is not None:
+        yield result

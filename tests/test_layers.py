@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from collections.abc import Iterator
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
@@ -25,9 +26,14 @@ def modules() -> Modules:
     }
 
 
+@functools.cache
+def parsed(text: str) -> list[ast.AST]:
+    return list(ast.walk(ast.parse(text)))
+
+
 def imports(name: str, text: str, known: Modules) -> Iterator[tuple[str, ast.stmt]]:
     """The modules that a module imports."""
-    for node in ast.walk(ast.parse(text)):
+    for node in parsed(text):
         if isinstance(node, ast.Import):
             found = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom):
@@ -67,7 +73,7 @@ def breaches(known: Modules) -> list[str]:
 
 def _hidden(text: str) -> list[int]:
     """The lines of imports inside of functions."""
-    functions = [n for n in ast.walk(ast.parse(text)) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
+    functions = [n for n in parsed(text) if isinstance(n, (ast.FunctionDef, ast.AsyncFunctionDef))]
     inside = (n for function in functions for n in ast.walk(function))
     return [n.lineno for n in inside if isinstance(n, (ast.Import, ast.ImportFrom))]
 

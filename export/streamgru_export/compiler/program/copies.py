@@ -19,8 +19,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from streamgru.layout import Code, Kind, index_of, lists_of
+from streamgru.tensors import Array
 
-from ..graph.graph import Array
 from .program import Operator, Program, Tensor
 from .views import View, row_major
 

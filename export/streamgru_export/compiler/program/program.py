@@ -14,8 +14,7 @@ from typing import Any
 import numpy as np
 
 from streamgru.layout import BLOCK_ROWS, Code, Kind, Layout, block_lines, last_block_rows
-
-from ..graph.graph import Array, Node
+from streamgru.tensors import Array
 
 
 @dataclass(eq=False)
@@ -62,7 +61,7 @@ class Operator:
     outputs: list[Tensor | None]
     params: list[int | float]
     name: str
-    origin: Node | None = None  # what it was lowered from
+    origin: object = None  # what it was lowered from
 
     def words(self) -> list[int]:
         """The parameters as u32."""

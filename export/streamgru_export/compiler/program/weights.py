@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgru.layout import BLOCK_ROWS, LINE, MAX_COLUMNS_I8, Layout, block_lines, block_lines_i8
+from streamgru.tensors import Array
 
-from ..graph.graph import Array
 from .program import Program, Tensor
 
 FORMATS = ("f32", "f16", "i8")

@@ -32,6 +32,7 @@ from .stream.places import Time
 from .stream.promote import Streamed, make_stream
 from .stream.slots import Slot
 from .stream.timeline import Timeline, find_time, refuse_bound_time, sequence_lengths, unbake
+from .verify import check_model, verify
 
 if TYPE_CHECKING:
     import onnx
@@ -185,7 +186,7 @@ def _obstacles(
 ) -> list[str]:
     """Those of the causality alone."""
     try:
-        graph = source if isinstance(source, Graph) else read(source)
+        graph = source if isinstance(source, Graph) else check_model(read(source))
         timeline = find_time(graph, dims or {}, batch, time_axis or _declared_time(graph, dims or {}))
         return obstacles(timeline if timeline.time else unbake(timeline) or timeline)
     except ModelError:
@@ -197,7 +198,7 @@ def _compiled(
     time_axis: Mapping[str, int] | None, state: Iterable[tuple[str, str]] | None, length: int | None,
     weights: str, tolerance: float | None, samples: Any,
 ) -> Compiled:  # fmt: skip
-    graph = source if isinstance(source, Graph) else read(source)
+    graph = source if isinstance(source, Graph) else check_model(read(source))
     timeline = find_time(graph, dims, batch, time_axis or _declared_time(graph, dims))
     if mode == "stream":
         refuse_bound_time(graph, dims, batch)
@@ -304,10 +305,12 @@ def _finish(
     """Lowers, plans and writes."""
     fold_batch_norm(static.graph)
     program = lower(static.graph, static.slots, static.axes)
+    verify(program)
     lowered = list(program.operators)
     fuse(program)
     merge_copies(program)
     plan(program)
+    verify(program)
     names = [t.name for t in (*program.inputs, *program.outputs)]
     axes = {n: static.axes.get(n) for n in names} if static.kind != "whole" else {}
     batch = {n: batch_axes[n] for n in names if n in batch_axes}

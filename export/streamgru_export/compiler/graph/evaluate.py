@@ -18,6 +18,7 @@ from onnx.reference.ops import load_op
 from streamgru.errors import ModelError
 
 from .graph import Array, Node, TensorType
+from .schema import MAX_RANK, check_operands, schema_of
 
 MAX_ELEMENTS = 2**31 - 1  # of one tensor: the C core counts them in 31 bits
 SMALL = 4096  # elements of a constant that inference may look at
@@ -61,12 +62,13 @@ def infer(
     ModelError
         The shapes contradict each other, depend on the data, or are too large.
     """
+    opset = max(opset, INFERRED_SINCE.get(node.op_type, 0))
+    check_operands(node, types, opset)
     if node.op_type in RECURRENT:
         return _infer_recurrent(node, types)
     if node.op_type in SHAPELESS:
         return {o: types[node.inputs[0]] for o in node.outputs if o}
-    opset = max(opset, INFERRED_SINCE.get(node.op_type, 0))
-    schema = onnx.defs.get_schema(node.op_type, opset, "")
+    schema = schema_of(node, opset)
     small = {i: constants[i] for i in node.inputs if i in constants and constants[i].size <= SMALL}
     protos = {i: _type_proto(types[i]) for i in node.inputs if i}
     try:
@@ -103,7 +105,11 @@ def _tensor_type(proto: TypeProto | None, node: Node, output: str) -> TensorType
     if any(d.WhichOneof("value") != "dim_value" for d in dims):
         raise ModelError(f"{node}: the shape of its output '{output}' depends on the data, which cannot be compiled")
     t = TensorType(FROM_ONNX[proto.tensor_type.elem_type], tuple(d.dim_value for d in dims))
-    if t.size > MAX_ELEMENTS or len(t.shape) > 8:
+    if min(t.shape, default=0) < 0:
+        raise ModelError(
+            f"{node}: its output '{output}' would have the shape {list(t.shape)}; its inputs are too short"
+        )
+    if t.size > MAX_ELEMENTS or len(t.shape) > MAX_RANK:
         raise ModelError(f"{node}: its output '{output}' of shape {list(t.shape)} is too large")
     return t
 

@@ -104,6 +104,13 @@ class Surroundings:
         """The constant of that name."""
         return self.constants.get(self.name(name))
 
+    def type(self, node: Node, name: str) -> TensorType:
+        """The type of a tensor that a loop reads."""
+        known = self.types.get(self.name(name))
+        if known is None:
+            raise ModelError(f"{node}: '{name}' is no tensor that is known before it; {REST}")
+        return known
+
     def take(self, builder: Builder) -> None:
         """Visits all that was built."""
         for name, value in builder.new_constants.items():
@@ -118,12 +125,15 @@ def read_scan(node: Node, around: Surroundings) -> Steps:
     n = int(node.attrs["num_scan_inputs"])
     kept = len(node.inputs) - n
     outs = len(node.outputs) - kept
-    if len(body.inputs) != len(node.inputs) or len(body.outputs) < len(node.outputs) or kept < 0:
+    if len(body.inputs) != len(node.inputs) or len(body.outputs) < len(node.outputs) or min(kept, outs) < 0 or n < 1:
         raise ModelError(f"{node}: its body has {len(body.inputs)} inputs and {len(body.outputs)} outputs, which does "
                          f"not fit its own {len(node.inputs)} and {len(node.outputs)}")  # fmt: skip
 
     def listed(key: str, count: int) -> list[int]:
-        return [int(v) for v in node.attrs.get(key, [0] * count)]
+        values = [int(v) for v in node.attrs.get(key, [0] * count)]
+        if len(values) != count:
+            raise ModelError(f"{node}: its {key} are {values}; it has {count}")
+        return values
 
     steps = Steps(node, body, [
         State(body.inputs[i].name, body.outputs[i].name, node.inputs[i], node.output(i)) for i in range(kept)
@@ -132,7 +142,9 @@ def read_scan(node: Node, around: Surroundings) -> Steps:
                   listed("scan_input_directions", n), strict=True)  # fmt: skip
     lengths = set()
     for port, outer, axis, reverse in scanned:
-        shape = around.types[around.name(outer)].shape
+        shape = around.type(node, outer).shape
+        if not -len(shape) <= axis < len(shape):
+            raise ModelError(f"{node}: it scans '{outer}' of shape {list(shape)} along axis {axis}")
         steps.slices.append(Slice(port.name, outer, axis % len(shape), bool(reverse)))
         lengths.add(shape[axis % len(shape)])
     if len(lengths) != 1:
@@ -290,20 +302,21 @@ def free_names(graph: Graph) -> set[str]:
 def as_graph(steps: Steps, around: Surroundings, opset: int) -> Graph:
     """One step as a graph of its own: states, slices, counters and what it reads from outside are inputs."""
     body = steps.body
-    types = {s.before: around.types[around.name(s.first)] for s in steps.states}
+    types = {s.before: around.type(steps.node, s.first) for s in steps.states}
     for s in steps.slices:
-        shape = around.types[around.name(s.outer)].shape
-        types[s.inner] = TensorType(around.types[around.name(s.outer)].dtype, shape[: s.axis] + shape[s.axis + 1 :])
+        outer = around.type(steps.node, s.outer)
+        shape = outer.shape
+        types[s.inner] = TensorType(outer.dtype, shape[: s.axis] + shape[s.axis + 1 :])
     if steps.index:
         types[steps.index] = TensorType(np.dtype(np.int64), ())
         types[steps.going] = TensorType(np.dtype(np.bool_), ())
     constants = dict(body.constants)
-    outer = {}
+    free = {}
     for name in sorted(free_names(body)):
         value = around.constant(name)
         if value is not None:
             constants[name] = value
         else:
-            outer[name] = around.types[around.name(name)]
-    ports = [Port(name, t.dtype, t.shape) for name, t in {**types, **outer}.items()]
+            free[name] = around.type(steps.node, name)
+    ports = [Port(name, t.dtype, t.shape) for name, t in {**types, **free}.items()]
     return replace(body, inputs=ports, constants=constants, opset=opset, types={})

@@ -81,8 +81,11 @@ class Sequences:
     def _concat(self, node: Node, items: list[str], b: Builder) -> None:
         if not items:
             raise ModelError(f"{node}: its sequence is empty")
+        lost = next((v for v in items if v not in b.types), None)
+        if lost is not None:
+            raise ModelError(f"{node}: '{lost}' in its sequence is no tensor")
         new = bool(node.attrs.get("new_axis", 0))
-        axis = node.attrs["axis"] % (len(b.shape(items[0])) + new)
+        axis = _axis(node, len(b.shape(items[0])) + new)
         b.emit("Concat", [b.unsqueeze(v, axis) if new else v for v in items], node.outputs[0], axis=axis)
 
     def _look(self, node: Node, steps: str, b: Builder, constants: dict[str, Array]) -> None:
@@ -96,9 +99,17 @@ class Sequences:
             raise ModelError(f"{node}: of the sequence that a loop makes only ConcatFromSequence and SequenceAt are "
                              "supported")  # fmt: skip
         new = bool(node.attrs.get("new_axis", 0))
-        axis = node.attrs["axis"] % (len(shape) - 1 + new)
+        axis = _axis(node, len(shape) - 1 + new)
         value = b.move_axis(steps, 0, axis)
         joined = b.shape(value)
         if not new:
             joined = (*joined[:axis], joined[axis] * joined[axis + 1], *joined[axis + 2 :])
         b.emit("Identity", [b.reshape(value, joined)], node.outputs[0])
+
+
+def _axis(node: Node, rank: int) -> int:
+    """The axis along which a sequence is joined, counted from the front."""
+    axis = int(node.attrs["axis"])
+    if not -rank <= axis < rank:
+        raise ModelError(f"{node}: axis {axis} is out of range for {rank} dimensions")
+    return axis % rank

@@ -17,8 +17,9 @@ from streamgru.errors import ModelError
 from ..cells.recognise import recognise
 from ..graph.blame import blaming
 from ..graph.builder import Builder
-from ..graph.evaluate import RANDOM, UNRELIABLE, evaluate, infer
+from ..graph.evaluate import MAX_ELEMENTS, RANDOM, UNRELIABLE, evaluate, infer
 from ..graph.graph import Array, Graph, Node, Port, TensorType, live_nodes
+from ..graph.schema import check_operands
 from .loop_cells import to_cells
 from .loops import REST, Budget, Surroundings, as_graph, closed, read_loop, read_scan, without_sequences, write_out
 from .sequences import OPERATORS as SEQUENCES
@@ -91,7 +92,12 @@ class _Walk:
             self._branch(node)
         elif node.op_type == "Identity" and node.inputs[0] in self.sequences:
             self.alias[node.outputs[0]] = node.inputs[0]
-        elif node.op_type == "Identity" or _is_inference_dropout(node, self.constants):
+        else:
+            self._of_tensors(node)
+
+    def _of_tensors(self, node: Node) -> None:
+        check_operands(node, self.types, self.graph.opset)
+        if node.op_type == "Identity" or _is_inference_dropout(node, self.constants):
             self._drop(node)
         elif node.op_type in ("Shape", "Size"):
             self._shape(node)
@@ -194,6 +200,8 @@ class _Walk:
             if source == port.name and source in self.constants:
                 source = f"{port.name}/constant"
                 self._set(source, self.constants.pop(port.name))
+            if source not in self.types:
+                raise ModelError(f"output '{port.name}' is no tensor")
             if source != port.name:  # an Identity keeps the output's own name
                 self.nodes.append(Node("Identity", port.name, [source], [port.name]))
                 self.types[port.name] = self.types[source]
@@ -212,7 +220,10 @@ def _bound(port: Port, dims: Mapping[str, int]) -> Port:
     for d in port.shape:
         if isinstance(d, str) and d not in dims:
             raise ModelError(f"input '{port.name}': its dimension '{d}' is unbound; give dims={{'{d}': number}}")
-    return replace(port, shape=tuple(dims[d] if isinstance(d, str) else d for d in port.shape))
+    shape = tuple(dims[d] if isinstance(d, str) else d for d in port.shape)
+    if TensorType(port.dtype, shape).size > MAX_ELEMENTS:
+        raise ModelError(f"input '{port.name}' of shape {list(shape)} is too large")
+    return replace(port, shape=shape)
 
 
 def _is_inference_dropout(node: Node, constants: Mapping[str, Array]) -> bool:

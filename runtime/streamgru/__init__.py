@@ -32,6 +32,7 @@ from .errors import (
     StreamgruError,
 )
 from .model import Model, load
+from .notes import Note
 from .pool import Pool
 from .stream import Stream
 from .tensors import TensorInfo
@@ -64,6 +65,7 @@ __all__ = [
     "ModelError",
     "NodeArg",
     "NonFiniteError",
+    "Note",
     "Obstacle",
     "OptionError",
     "ParityError",

@@ -26,8 +26,8 @@ CELLS = {Code.GRU, Code.LSTM, Code.RNN}
 LIMIT = 1 << 26  # bytes of masks; a larger program (a whole long sequence) is left as it is
 
 
-def merge_copies(program: Program) -> None:
-    """All that can be removed, the longest copies first, in place."""
+def merge_copies_in_place(program: Program) -> None:
+    """All that can be removed, the longest copies first."""
     if _looks(program) > LIMIT:
         return
     merger = _Merger(program)

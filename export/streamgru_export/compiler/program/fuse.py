@@ -12,8 +12,8 @@ ADD = 0
 NO_FUNCTION = {30, 32, 33}  # not, sin, cos: no activations
 
 
-def fuse(program: Program) -> None:
-    """All of it, in place."""
+def fuse_in_place(program: Program) -> None:
+    """All of it."""
     _drop_unread(program)
     for attempt in (_fuse_bias, _fuse_activation):
         _each_pair(program, attempt)

@@ -7,7 +7,7 @@ forward from the inputs alone; what the file declares about outputs or in betwee
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -27,9 +27,37 @@ from .sequences import Sequences
 
 MAX_FOLDED_BYTES = 2**32
 LOOPS = {"Loop", "Scan", "SequenceMap"}
+Verifier = Callable[[Graph], None]
 
 
-def specialise(graph: Graph, dims: Mapping[str, int]) -> Graph:
+class Specialiser:
+    """One graph, specialised once for each binding. The results are shared: whoever rewrites one takes a copy.
+
+    Parameters
+    ----------
+    graph : Graph
+        As the reader gives it.
+    verify : function, optional
+        Called with what each pass leaves behind.
+    """
+
+    def __init__(self, graph: Graph, verify: Verifier = lambda _: None) -> None:
+        self.graph, self.verify = graph, verify
+        self._known: dict[frozenset[tuple[str, int]], Graph] = {}
+
+    def __call__(self, dims: Mapping[str, int]) -> Graph:
+        """As :func:`specialise`."""
+        key = frozenset(dims.items())
+        if key not in self._known:
+            self._known[key] = specialise(self.graph, dims, self.verify)
+        return self._known[key]
+
+    def of(self, graph: Graph) -> Specialiser:
+        """The same for another graph."""
+        return Specialiser(graph, self.verify)
+
+
+def specialise(graph: Graph, dims: Mapping[str, int], verify: Verifier = lambda _: None) -> Graph:
     """The static graph with the named dimensions bound.
 
     Parameters
@@ -38,28 +66,35 @@ def specialise(graph: Graph, dims: Mapping[str, int]) -> Graph:
         As the reader gives it.
     dims : mapping
         Dimension name -> number. Every symbolic dimension of the inputs must be there.
+    verify : function, optional
+        Called with what each pass leaves behind.
 
     Raises
     ------
     ModelError
         A dimension is unbound, shapes contradict each other, an output is no function of the inputs' shapes.
     """
-    return _specialise(graph, dims, Budget())
+    return _specialise(graph, dims, Budget(), verify)
 
 
-def _specialise(graph: Graph, dims: Mapping[str, int], budget: Budget) -> Graph:
-    walk = _Walk(graph, dims, budget)
+def _specialise(graph: Graph, dims: Mapping[str, int], budget: Budget, verify: Verifier) -> Graph:
+    walk = _Walk(graph, dims, budget, verify)
     for node in graph.nodes:
         with blaming(node):
             walk.visit(node)
-    return recognise(walk.result())
+    static = walk.result()
+    verify(static)
+    recognised = recognise(static)
+    if recognised is not static:
+        verify(recognised)
+    return recognised
 
 
 class _Walk:
     """One walk through the nodes, in order."""
 
-    def __init__(self, graph: Graph, dims: Mapping[str, int], budget: Budget) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, dims: Mapping[str, int], budget: Budget, verify: Verifier) -> None:
+        self.graph, self.verify = graph, verify
         self.constants: dict[str, Array] = dict(graph.constants)
         self.types = {k: TensorType(v.dtype, v.shape) for k, v in graph.constants.items()}
         self.alias: dict[str, str] = {}  # outputs of Identity and the like -> what they are
@@ -182,7 +217,7 @@ class _Walk:
         if plain is not None:
             try:
                 around.budget.write(node, len(plain[0].body.nodes))
-                body = _specialise(as_graph(plain[0], around, opset), {}, around.budget)
+                body = _specialise(as_graph(plain[0], around, opset), {}, around.budget, self.verify)
             except ModelError:  # shapes that follow from the number of the step
                 body = None
             found = to_cells(plain[0], body, around) if body is not None else None

@@ -10,19 +10,15 @@ from .program.plan import ALIGN
 from .program.program import DTYPE_CODES, MAX_RANK, Code, Kind, Layout, Operator, Program, Tensor
 from .program.views import row_major
 
-# Parameters of each operator; of those in RANKED for each dimension so many more, the rank being one of the parameters.
+# Parameters of each operator; of those in RANKED so many more for each dimension.
 PARAMETERS = {
     Code.COPY: 3, Code.FILL: 2, Code.CAST: 0, Code.GATHER: 4, Code.GATHER_ELEMENTS: 1, Code.SCATTER_ELEMENTS: 2,
     Code.SCATTER_ND: 1, Code.UNARY: 3, Code.BINARY: 2, Code.WHERE: 1, Code.AFFINE: 6, Code.MATMUL: 6, Code.GRU: 23,
     Code.LSTM: 30, Code.RNN: 19, Code.REDUCE: 4, Code.SOFTMAX: 4, Code.NORMALIZE: 3, Code.ARG: 5, Code.TOPK: 6,
     Code.CUMSUM: 5, Code.CONV: 19, Code.CONV_TRANSPOSE: 19, Code.POOL: 18,
 }  # fmt: skip
-RANKED = {
-    Code.COPY: (0, 3),
-    Code.BINARY: (1, 3),
-    Code.WHERE: (0, 4),
-    Code.MATMUL: (0, 3),
-}  # where the rank is, and more
+# code -> which parameter is the rank, how many more
+RANKED = {Code.COPY: (0, 3), Code.BINARY: (1, 3), Code.WHERE: (0, 4), Code.MATMUL: (0, 3)}
 PARTIAL = {Code.COPY, Code.FILL, *CELLS}  # several of them may make one tensor
 
 

@@ -1,5 +1,5 @@
-"""Whose fault an error is. What a check finds in a model is the model's: a ModelError. An error of Python's own is ours:
-the passes took for granted what nobody had checked, or a line of theirs is wrong."""
+"""Whose fault an error is. What a check finds in a model is the model's: a ModelError. An error of Python's own is
+ours: the passes took for granted what nobody had checked, or a line of theirs is wrong."""
 
 from __future__ import annotations
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from onnx.reference.ops import load_op
 from streamgru.errors import ModelError
 
 from .graph import Array, Node, TensorType
-from .schema import MAX_RANK, check_operands, schema_of
+from .schema import MAX_RANK, check_operands, check_results, schema_of
 
 MAX_ELEMENTS = 2**31 - 1  # of one tensor: the C core counts them in 31 bits
 SMALL = 4096  # elements of a constant that inference may look at
@@ -84,14 +85,18 @@ def infer(
     ) as error:
         shapes = ", ".join(f"{i} {list(types[i].shape)}" for i in node.inputs if i)
         raise ModelError(f"{node}: its inputs do not fit ({shapes}): {_one_line(error)}") from None
-    return {o: _tensor_type(found.get(o), node, o) for o in node.outputs if o}
+    results = {o: _tensor_type(found.get(o), node, o) for o in node.outputs if o}
+    check_results(node, types, results)
+    return results
 
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+@lru_cache(maxsize=4096)
 def _type_proto(t: TensorType) -> TypeProto:
+    """Shared by all who ask, and only read."""
     return helper.make_tensor_type_proto(TO_ONNX[t.dtype], list(t.shape))
 
 
@@ -106,9 +111,7 @@ def _tensor_type(proto: TypeProto | None, node: Node, output: str) -> TensorType
         raise ModelError(f"{node}: the shape of its output '{output}' depends on the data, which cannot be compiled")
     t = TensorType(FROM_ONNX[proto.tensor_type.elem_type], tuple(d.dim_value for d in dims))
     if min(t.shape, default=0) < 0:
-        raise ModelError(
-            f"{node}: its output '{output}' would have the shape {list(t.shape)}; its inputs are too short"
-        )
+        raise ModelError(f"{node}: its output '{output}' would have the shape {list(t.shape)}: its input is too short")
     if t.size > MAX_ELEMENTS or len(t.shape) > MAX_RANK:
         raise ModelError(f"{node}: its output '{output}' of shape {list(t.shape)} is too large")
     return t

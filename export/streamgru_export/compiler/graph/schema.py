@@ -21,6 +21,8 @@ REDUCTION = ("none", "add", "mul", "max", "min")
 # Words that an attribute may hold.
 WORDS = {("ScatterND", "reduction"): REDUCTION, ("ScatterElements", "reduction"): REDUCTION}
 
+WINDOWS = {"Conv", "ConvTranspose", "MaxPool", "AveragePool"}
+
 Shape = tuple[int, ...]
 
 
@@ -120,6 +122,20 @@ def check_operands(node: Node, types: Mapping[str, TensorType], opset: int) -> N
     fits = FITS.get(node.op_type)
     if fits is not None:
         fits(node, [types[i].shape if i else None for i in node.inputs])
+
+
+def check_results(node: Node, types: Mapping[str, TensorType], results: Mapping[str, TensorType]) -> None:
+    """ONNX's inference stops half way where a window does not fit, and then gives fewer dimensions.
+
+    Raises
+    ------
+    ModelError
+        As :func:`check_operands`.
+    """
+    if node.op_type in WINDOWS:
+        x = types[node.inputs[0]].shape
+        wrong = next((t.shape for t in results.values() if len(t.shape) != len(x)), None)
+        _expect(node, wrong is None, f"X {list(x)} would give {wrong and list(wrong)}")
 
 
 @lru_cache(maxsize=4096)

@@ -8,7 +8,8 @@ the graph at two lengths.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 from streamgru.errors import CannotStreamError, Obstacle
@@ -41,23 +42,25 @@ def check_causal(timeline: Timeline) -> Causality:
     found: list[Obstacle] = []
     behind: set[str] = set()  # values that depend on a node that looks into the future
     for node in check.graph.nodes:
-        if behind.isdisjoint(node.inputs) and _passes(found, lambda node=node: check.visit(node)):
-            continue
+        if behind.isdisjoint(node.inputs):
+            with _collecting(found):
+                check.visit(node)
+                continue
         behind.update(o for o in node.outputs if o)
     producers = check.graph.producers()
     for port in check.graph.outputs:
         if port.name in producers and port.name not in behind:
-            _passes(found, lambda name=port.name: check.leave(producers[name], name))
+            with _collecting(found):
+                check.leave(producers[port.name], port.name)
     if found:
         raise CannotStreamError(found)
     return Causality(check.places, check.over_time)
 
 
-def _passes(found: list[Obstacle], look: Callable[[], None]) -> bool:
-    """Whether nothing that `look` looks at keeps the graph from streaming; else `found` has why."""
+@contextmanager
+def _collecting(found: list[Obstacle]) -> Iterator[None]:
+    """What keeps the graph from streaming is kept in place of being raised."""
     try:
-        look()
+        yield
     except CannotStreamError as error:
         found += error.obstacles
-        return False
-    return True

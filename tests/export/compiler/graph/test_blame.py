@@ -13,9 +13,9 @@ SLIPS = [IndexError, KeyError, ZeroDivisionError, AttributeError, TypeError, Nam
 @pytest.mark.parametrize("error", SLIPS)
 def test_an_error_of_pythons_own_is_a_fault_of_ours_with_its_cause(error, monkeypatch):
     monkeypatch.delenv(STRICT)
-    with pytest.raises(FaultError, match=rf"Relu node 'bend' \({error.__name__}: .*why.*\): please report") as caught:
-        with blaming(NODE):
-            raise error("why")
+    message = rf"Relu node 'bend' \({error.__name__}: .*why.*\): please report"
+    with pytest.raises(FaultError, match=message) as caught, blaming(NODE):
+        raise error("why")
     assert not isinstance(caught.value, ModelError)
     assert isinstance(caught.value.__cause__, error)
 

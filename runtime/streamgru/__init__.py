@@ -19,6 +19,7 @@ from .errors import (
     CannotStreamError,
     DataError,
     ExportError,
+    FaultError,
     ImageError,
     ModelError,
     NonFiniteError,
@@ -31,6 +32,7 @@ from .errors import (
     StreamgruError,
 )
 from .model import Model, load
+from .notes import Note
 from .pool import Pool
 from .stream import Stream
 from .tensors import TensorInfo
@@ -56,12 +58,14 @@ __all__ = [
     "DataError",
     "ExportError",
     "ExportResult",
+    "FaultError",
     "ImageError",
     "InferenceSession",
     "Model",
     "ModelError",
     "NodeArg",
     "NonFiniteError",
+    "Note",
     "Obstacle",
     "OptionError",
     "ParityError",

@@ -55,6 +55,10 @@ class CannotStreamError(ModelError):
         super().__init__(f"this model cannot stream: {first.node}: {first.reason}. {first.remedy}")
 
 
+class FaultError(StreamgruError):
+    """A fault of streamgru, not of the model: please report it. The message names the node, the cause is attached."""
+
+
 class OptionError(StreamgruError, ValueError, TypeError):
     """An option that there is not, or a value that it cannot have."""
 

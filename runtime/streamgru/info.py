@@ -12,16 +12,15 @@ import numpy as np
 
 from ._isa import isa
 from ._printable import printable
-from ._workshop import workshop
-from .errors import ModelError
+from .errors import CannotStreamError, ModelError
 from .model import load
+from .notes import notes_of
 from .profile import profile
 from .tensors import TensorInfo
 
 FRAMES = 16  # of a model that runs whole, for its figures
 ABOUT = ("sample_rate", "labels", "normalisation", "meta")
 MOST_TEXT = 100  # of one of them
-KEEPS = "this model cannot stream: "
 
 
 def describe(path: Path) -> dict[str, Any]:
@@ -35,14 +34,15 @@ def describe(path: Path) -> dict[str, Any]:
     refusals: list[str] = []
     try:
         model = load(path)
-    except ModelError:
+    except ModelError as error:
         if path.suffix == ".sgru":
             raise
-        refusals = workshop("compiler.compile", f"{path}: reading ONNX").refusals(path)
+        obstacles = error.obstacles if isinstance(error, CannotStreamError) else ()
+        refusals = list(map(str, obstacles)) or [str(error)]
         try:
             model = load(path, mode="whole", length=FRAMES)
         except ModelError:
-            if not any(why.startswith(KEEPS) for why in refusals):
+            if not obstacles:
                 raise
             known = {"ok": True, "model": str(path), "isa": isa(), "weights": "f32"}
             return {**known, "streams": False, "refusals": refusals}
@@ -59,7 +59,7 @@ def describe(path: Path) -> dict[str, Any]:
         "frames": FRAMES if about.get("kind") == "whole" and refusals else 1,
         **{name: [_tensor(t) for t in getattr(model, name)] for name in ("inputs", "outputs", "states")},
         "nodes": about.get("nodes") or {},
-        "notes": about.get("notes") or [],
+        "notes": [note.as_json() for note in notes_of(about)],
         "about": {key: about[key] for key in ABOUT if about.get(key) is not None},
         "operators": [asdict(kind) for kind in kinds],
         "step_ns": sum(kind.ns for kind in kinds),
@@ -76,14 +76,14 @@ def text(data: dict[str, Any]) -> str:
     """The same for people."""
     parts = [[f"{data['model']}, {data['weights']} weights, kernels {data['isa']}"]]
     if not data["streams"]:
-        why = [f"  {reason.removeprefix(KEEPS)}" for reason in data["refusals"]]
+        why = [f"  {reason}" for reason in data["refusals"]]
         parts.append(["It does not stream, it runs whole sequences:" if why else "It was compiled to run whole.", *why])
     if "operators" in data:
         parts += [
             _ports(data),
             _about(data["about"]),
             _nodes(data["nodes"]),
-            _notes(data["notes"]),
+            list(map(str, notes_of(data))),
             _times(data),
             _bytes(data["bytes"]),
         ]
@@ -119,10 +119,6 @@ def _nodes(nodes: Any) -> list[str]:
         fates = ", ".join(f"{n} {fate}" for fate, n in sorted(became.items(), key=lambda item: -item[1]))
         lines.append(f"  {printable(kind):<22}{count:>5}  {fates}")
     return lines
-
-
-def _notes(notes: Any) -> list[str]:
-    return [f"note: {printable(note)}" for note in notes]
 
 
 def _times(data: dict[str, Any]) -> list[str]:

@@ -1,7 +1,8 @@
 """Fuzzes the way of an ONNX file: read, compile, load, step. Each case is a small valid model, altered.
 
-What must hold: a model that streams, or one of streamgru's own errors; never another exception, never more than
-`SECONDS` or `BYTES`, never a crash. An image that the compiler wrote is one that the core accepts.
+What must hold: a model that streams, or one of streamgru's own errors that blames the model; never another exception or
+a FaultError, never more than `SECONDS` or `BYTES`, never a crash. An image that the compiler wrote is one that the core
+accepts.
 
     python tests/fuzz/onnx_models.py [--minutes M] [--seed N] [--keep FOLDER]     makes and tries cases
     python tests/fuzz/onnx_models.py --try FILE...                                tries kept ones again
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import faulthandler
+import os
 import random
 import resource
 import signal
@@ -31,9 +33,10 @@ from google.protobuf.message import DecodeError, EncodeError, Message
 from google.protobuf.text_format import MessageToString
 
 from backend_nodes import all_cases
-from streamgru.errors import NonFiniteError, StreamgruError
+from streamgru.errors import FaultError, NonFiniteError, StreamgruError
 from streamgru.model import Model
 from streamgru_export.compiler.compile import compile
+from streamgru_export.compiler.graph.blame import STRICT
 
 SECONDS, BYTES = 20, 6 << 30  # of processor time; of address space, of which libraries and their threads take 2 GB
 LARGEST_SEED = 6000
@@ -216,6 +219,8 @@ def attempt(data: bytes, mode: str) -> str:
     """What became of a model: the name of our error, or "streams"."""
     try:
         image = compile(data, mode=mode, length=3 if mode == "whole" else None).image
+    except FaultError:
+        raise
     except StreamgruError as error:
         return type(error).__name__
     model = Model(image)
@@ -248,6 +253,11 @@ def trial(data: bytes, mode: str) -> tuple[str, str]:
         faulthandler.cancel_dump_traceback_later()
 
 
+def where(report: str) -> str:
+    """The line that raised it: findings of one line are one."""
+    return next(line for line in reversed(report.splitlines()) if line.startswith("  File "))
+
+
 def up(*_: Any) -> None:
     raise TooLong
 
@@ -260,6 +270,7 @@ def main() -> int:
     parser.add_argument("--try", dest="files", nargs="+", type=Path, help="files to try in place of new cases")
     options = parser.parse_args()
     seed = options.seed or time.time_ns() % 2**32
+    os.environ[STRICT] = "1"
     resource.setrlimit(resource.RLIMIT_AS, (BYTES, BYTES))
     signal.signal(signal.SIGVTALRM, up)
     warnings.simplefilter("ignore")
@@ -283,7 +294,7 @@ def main() -> int:
         slowest = max(slowest, time.process_time() - at)
         outcomes[outcome] += 1
         if report:
-            key = "".join(report.splitlines()[-3:-1]) + outcome
+            key = where(report) + outcome
             if key not in findings:
                 findings[key] = report
                 name = options.keep / f"{outcome.replace(' ', '-')}-{len(findings)}"
@@ -293,7 +304,7 @@ def main() -> int:
                 except DecodeError:
                     text = "(no ONNX model)"
                 name.with_suffix(".txt").write_text(f"mode {mode}\n{report}\n{text}\n", "utf-8")
-                print(f"{name}: {report.splitlines()[-1]}", flush=True)
+                print(f"{name}: {' '.join(report.splitlines()[-2:])}", flush=True)
     minutes = (time.process_time() - began) / 60
     print(f"{outcomes.total()} cases in {minutes:.1f} minutes of processor time, the slowest {slowest:.2f} s")
     print(f"{dict(outcomes.most_common())}\n{len(findings)} findings")

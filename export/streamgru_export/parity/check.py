@@ -57,7 +57,6 @@ PEERS = (ORACLE, TORCH_WHOLE, TORCH_STEPPED, ORT_WHOLE, ORT_STEPPED)
 
 ORACLE_SECONDS = 60.0  # of stepping the oracle, which takes 30 ms for a step of a convolutional net
 LATENCY_FRAMES = 1000
-WARNING = "warning: "  # how such a note of the compiler begins
 
 T = TypeVar("T")
 Or: TypeAlias = "T | NotComparedError"  # what could be made, or the reason why it could not
@@ -167,7 +166,7 @@ def parity(
         same_bits=identical,
         not_compared=not_compared,
         warnings=() if lost else _warnings(case, oracle, found),
-        notes=tuple(note for note in case.notes if not note.startswith(WARNING)),
+        notes=tuple(note.text for note in case.notes if note.kind == "note"),
         latency=_latency(case, ort),
         environment=environment(),
         hashes=setup.hashes(source, frames, module, weights),
@@ -339,7 +338,7 @@ def _lost_reset(
 def _warnings(case: Case, oracle: Or[OracleGraph], found: Mapping[str, Trace]) -> tuple[str, ...]:
     """What is probably wrong with the graph itself: a GRU from PyTorch with linear_before_reset=0."""
     if isinstance(oracle, NotComparedError):
-        return tuple(note.removeprefix(WARNING) for note in case.notes if note.startswith(WARNING))
+        return tuple(note.text for note in case.notes if note.kind == "warning")
     names = suspicious_grus(oracle.proto)
     if not names:
         return ()

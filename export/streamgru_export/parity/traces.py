@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from streamgru.errors import StreamgruError
 from streamgru.model import Model, NonFinite
+from streamgru.notes import Note, notes_of
 from streamgru.stream import Stream
 from streamgru.tensors import Array, Frames, TensorInfo
 
@@ -72,9 +73,9 @@ class Case:
         return dict(state.source for state in self.model.states if state.source is not None)
 
     @property
-    def notes(self) -> list[str]:
+    def notes(self) -> list[Note]:
         """What the compiler had to say."""
-        return list(self.model.metadata.get("notes") or [])
+        return notes_of(self.model.metadata)
 
     @property
     def hidden_states(self) -> list[str]:

@@ -185,7 +185,7 @@ def write_sequences(
         example = module.example(LONGEST) if part == "decoder" else module.example()
         onnx = folder / f"{name}-{exporter}-{part}.onnx"
         streamgru_export.export(module, example, onnx, stream="step", exporter=exporter, output_names=names)
-        mode = "whole" if part == "decoder" else "stream"
+        mode: Literal["stream", "whole"] = "whole" if part == "decoder" else "stream"
         models.append(streamgru.Model(streamgru_export.compile(onnx, onnx.with_suffix(".sgru"), mode=mode).image))
     writer = SequenceWriter(*models, start=0, end=1, max_length=WRITTEN)
     rng = np.random.default_rng(seed)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -87,7 +87,7 @@ def ship(
     name: str,
     *,
     inputs: Given | None = None,
-    mode: str = "stream",
+    mode: Literal["stream", "whole"] = "stream",
     tolerance: float = 2e-6,
     **about: Any,
 ) -> tuple[streamgru.Model, streamgru.ParityReport]:

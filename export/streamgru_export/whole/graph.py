@@ -14,13 +14,16 @@ from pathlib import Path
 import onnx
 
 from streamgru.errors import ModelError, ShapeError
+from streamgru.model import Weights
 
 from ..compiler.compile import compile
+from ..compiler.graph.blame import blaming
 from ..compiler.graph.dtypes import WORDS
 from ..compiler.graph.graph import TensorType
 from ..compiler.graph.onnx_reader import read
 from ..compiler.static.specialise import specialise
 from ..compiler.stream.timeline import Timeline, find_time
+from ..compiler.verify import check_model
 
 
 @dataclass(frozen=True)
@@ -65,9 +68,10 @@ class WholeGraph:
         source: str | os.PathLike[str] | bytes,
         dims: Mapping[str, int] | None = None,
         time_axis: Mapping[str, int] | None = None,
-        weights: str = "f32",
+        weights: Weights = "f32",
     ) -> None:
-        self.graph = read(source)
+        with blaming():
+            self.graph = check_model(read(source))
         self.fixed = dict(dims or {})
         self.time_axis = time_axis
         self.weights = weights
@@ -106,13 +110,15 @@ class WholeGraph:
 
     def output_types(self, dims: Mapping[str, int]) -> dict[str, TensorType]:
         """Each output's dtype and shape for these numbers."""
-        static = specialise(self.graph, dims)
+        with blaming():
+            static = specialise(self.graph, dims)
         return {p.name: static.types[p.name] for p in static.outputs}
 
     @cached_property
     def timeline(self) -> Timeline:
         """Which dimensions are time and which the batch."""
-        return find_time(self.graph, self.fixed, 1, self.time_axis)
+        with blaming():
+            return find_time(self.graph, self.fixed, 1, self.time_axis)
 
 
 def _declared(

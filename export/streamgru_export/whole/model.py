@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from streamgru._isa import isa
 from streamgru.errors import ModelError, ShapeError
-from streamgru.model import Model, NonFinite
+from streamgru.model import Model, NonFinite, Weights
 from streamgru.sequences import checked_lengths
 from streamgru.stream import Stream
 from streamgru.tensors import Array, Frames, as_list, one_or_all
@@ -94,7 +94,7 @@ class WholeModel:
         path: str | os.PathLike[str],
         dims: Mapping[str, int] | None = None,
         time_axis: Mapping[str, int] | None = None,
-        weights: str = "f32",
+        weights: Weights = "f32",
     ) -> None:
         """`dims`, `time_axis` and `weights` as :func:`streamgru.compile` takes them."""
         self._images = Images(WholeGraph(path, dims, time_axis, weights))

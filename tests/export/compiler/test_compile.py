@@ -17,7 +17,7 @@ import streamgru_export
 from export.graphs import assert_close, gru_weights, model, onnxruntime, rng, stream, whole
 from export.image_vm import ImageVM
 from real_models import MODELS
-from streamgru.errors import ModelError
+from streamgru.errors import ModelError, OptionError
 from streamgru_export.compiler.compile import compile
 from streamgru_export.zoo import GRUNet
 
@@ -233,12 +233,21 @@ def test_bidirectional_over_time_runs_whole():
         ({"mode": "whole", "length": 0}, "length"),
         ({"dims": {"T": 0}}, "'T'"),
         ({"dims": {"U": 1}}, "'U'"),
+        ({"dims": {"T": "x"}}, "'T'"),
+        ({"dims": "T"}, "dims"),
+        ({"batch": 1.5}, "batch"),
+        ({"weights": "i4"}, "weights"),
+        ({"tolerance": -1}, "tolerance"),
+        ({"tolerance": "little"}, "tolerance"),
+        ({"time_axis": {"x": None}}, "'x'"),
+        ({"state": [("x",)]}, "state"),
+        ({"wieghts": "i8"}, "did you mean 'weights'"),
         ({"time_axis": {"y": 0}}, "'y'"),
         ({"state": [("x", "Y")]}, "state"),
     ],
 )
 def test_options_that_make_no_sense_are_refused(options, message):
-    with pytest.raises(ModelError, match=message):
+    with pytest.raises((ModelError, OptionError), match=message):
         compile(sequence(), **options)
 
 

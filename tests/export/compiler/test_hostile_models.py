@@ -8,7 +8,6 @@ from export.graphs import model, node
 from streamgru.errors import ModelError
 from streamgru.layout import Kind
 from streamgru_export.compiler.compile import compile
-from streamgru_export.compiler.graph import blame
 from streamgru_export.compiler.program import copies
 from streamgru_export.compiler.program.program import Tensor
 from streamgru_export.compiler.program.views import View
@@ -69,25 +68,6 @@ def test_a_view_outside_of_its_tensor_is_no_write_elsewhere():
 def test_attributes_that_do_not_fit_are_an_error_that_names_the_node(nodes, inputs, constants):
     with pytest.raises(ModelError, match=nodes[0].op_type):
         compile(model(nodes, inputs, ["y"], constants, opset=21), mode="whole")
-
-
-@pytest.mark.parametrize("error", [IndexError, KeyError, ZeroDivisionError, MemoryError, RecursionError])
-def test_an_unexpected_error_becomes_one_of_ours_with_its_cause(error):
-    with pytest.raises(ModelError, match=error.__name__) as caught, blame.blaming():
-        raise error("why")
-    assert isinstance(caught.value.__cause__, error)
-
-
-def test_our_own_errors_pass_unchanged():
-    ours = ModelError("as it was")
-    with pytest.raises(ModelError) as caught, blame.blaming():
-        raise ours
-    assert caught.value is ours
-
-
-def test_a_programming_error_is_not_the_models_fault():
-    with pytest.raises(NameError), blame.blaming():
-        raise NameError("not ours to hide")
 
 
 def test_a_dimension_of_four_billion_is_refused():

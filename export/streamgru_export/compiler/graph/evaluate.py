@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -22,6 +23,7 @@ from .dtypes import FROM_ONNX, TO_ONNX
 from .graph import Array, Node, TensorType
 from .kinds import RECURRENT
 from .recurrent import hidden_size, recurrent
+from .schema import check_operands, check_results, schema_of
 
 SMALL = 4096  # elements of a constant that inference may look at
 SHAPELESS = {"GroupNormalization"}  # ONNX infers nothing for them; the output is as the input
@@ -56,12 +58,13 @@ def infer(
     ModelError
         The shapes contradict each other, depend on the data, or are too large.
     """
+    opset = max(opset, INFERRED_SINCE.get(node.op_type, 0))
+    check_operands(node, types, opset)
     if node.op_type in RECURRENT:
         return _infer_recurrent(node, types)
     if node.op_type in SHAPELESS:
         return {o: types[node.inputs[0]] for o in node.outputs if o}
-    opset = max(opset, INFERRED_SINCE.get(node.op_type, 0))
-    schema = onnx.defs.get_schema(node.op_type, opset, "")
+    schema = schema_of(node, opset)
     small = {i: constants[i] for i in node.inputs if i in constants and constants[i].size <= SMALL}
     protos = {i: _type_proto(types[i]) for i in node.inputs if i}
     try:
@@ -77,14 +80,18 @@ def infer(
     ) as error:
         shapes = ", ".join(f"{i} {list(types[i].shape)}" for i in node.inputs if i)
         raise ModelError(f"{node}: its inputs do not fit ({shapes}): {_one_line(error)}") from None
-    return {o: _tensor_type(found.get(o), node, o) for o in node.outputs if o}
+    results = {o: _tensor_type(found.get(o), node, o) for o in node.outputs if o}
+    check_results(node, types, results)
+    return results
 
 
 def _one_line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
+@lru_cache(maxsize=4096)
 def _type_proto(t: TensorType) -> TypeProto:
+    """Shared by all who ask, and only read."""
     return helper.make_tensor_type_proto(TO_ONNX[t.dtype], list(t.shape))
 
 
@@ -98,6 +105,8 @@ def _tensor_type(proto: TypeProto | None, node: Node, output: str) -> TensorType
     if any(d.WhichOneof("value") != "dim_value" for d in dims):
         raise ModelError(f"{node}: the shape of its output '{output}' depends on the data, which cannot be compiled")
     t = TensorType(FROM_ONNX[proto.tensor_type.elem_type], tuple(d.dim_value for d in dims))
+    if min(t.shape, default=0) < 0:
+        raise ModelError(f"{node}: its output '{output}' would have the shape {list(t.shape)}: its input is too short")
     if t.size > MAX_ELEMENTS or len(t.shape) > MAX_RANK:
         raise ModelError(f"{node}: its output '{output}' of shape {list(t.shape)} is too large")
     return t

@@ -120,6 +120,12 @@ class Graph:
                     found.setdefault(dim, []).append((port.name, axis))
         return found
 
+    def copied(self) -> Graph:
+        """The same graph, to be changed: its nodes and tables are its own, the arrays are shared."""
+        nodes = [replace(n, inputs=list(n.inputs), outputs=list(n.outputs), attrs=dict(n.attrs)) for n in self.nodes]
+        return replace(self, nodes=nodes, inputs=list(self.inputs), outputs=list(self.outputs),
+                       constants=dict(self.constants), types=dict(self.types))  # fmt: skip
+
     def with_inputs(self, inputs: Iterable[Port]) -> Graph:
         """The same graph with other input declarations."""
         return replace(self, inputs=list(inputs), types={})

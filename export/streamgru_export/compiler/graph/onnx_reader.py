@@ -1,5 +1,5 @@
 """Reads an ONNX model into a :class:`~streamgru_export.compiler.graph.graph.Graph`. It interprets nothing but the file
-format.
+format; whether its values stand in order is for verify.py to say.
 
 Nothing in the file is trusted: sizes are limited, external data stays inside the model's folder, declared
 output shapes are kept only as claims. float16, bfloat16 and float64 become float32, with a note.
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import os
 import re
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,7 @@ from .external_data import load_external
 from .functions import inline_functions
 from .graph import Array, Dim, Graph, Node, Port
 from .operators import MAX_OPSET, MIN_OPSET
+from .schema import check_attribute_types, check_form
 
 MAX_FILE_BYTES = 2**31  # protobuf's own limit
 MAX_NODES = 100_000
@@ -133,12 +133,9 @@ class _Reader:
         constants = {_text(t.name): self.tensor(t, t.name) for t in proto.initializer}
         inputs = [self._port(v, depth) for v in proto.input if _text(v.name) not in constants]
         outputs = [self._port(v, depth) for v in proto.output]
-        _no_twins([p.name for p in inputs], "input")
-        _no_twins([p.name for p in outputs], "output")
         graph = Graph(proto.name, [], inputs, outputs, constants, opset)
         for node in proto.node:
             self._node(node, graph, depth)
-        _in_order(graph, depth)
         return graph
 
     def _port(self, value: onnx.ValueInfoProto, depth: int) -> Port:
@@ -197,9 +194,10 @@ class _Reader:
             raise ModelError(f"{node}: the operator domain '{proto.domain}' is not supported; only ONNX's own is")
         meta = {p.key: p.value for p in proto.metadata_props}
         node.from_torch_gru = node.op_type == "GRU" and is_of_torch(self.model.producer_name, meta)
+        check_attribute_types(node, graph.opset, {_text(a.name): a.type for a in proto.attribute})
         for a in proto.attribute:
-            node.attrs[_text(a.name)] = self._attribute(a, node, graph.opset, depth)
-        _check_attributes(node, graph.opset, {a.name: a.type for a in proto.attribute})
+            node.attrs[a.name] = self._attribute(a, node, graph.opset, depth)
+        check_form(node, graph.opset)
         if node.op_type == "Constant":
             graph.constants[node.outputs[0]] = _constant(node)
         else:
@@ -245,35 +243,6 @@ def _check_axes(name: str, axes: list[Any], node: Node) -> None:
         raise ModelError(f"{node}: attribute '{name}' is {beyond}; tensors have at most {MAX_RANK} dimensions")
 
 
-def _check_attributes(node: Node, opset: int, kinds: Mapping[str, int]) -> None:
-    """Every attribute is one that the operator has, of its type: what is not understood is never ignored."""
-    if not onnx.defs.has(node.op_type):
-        raise ModelError(f"{node}: ONNX has no operator of that name")
-    try:
-        schema = onnx.defs.get_schema(node.op_type, opset, "")
-    except onnx.defs.SchemaError:
-        raise ModelError(f"{node}: operator set {opset} does not have it") from None
-    if not schema.min_input <= len(node.inputs) <= schema.max_input or not (
-        schema.min_output <= len(node.outputs) <= schema.max_output
-    ):
-        raise ModelError(f"{node} has {len(node.inputs)} inputs and {len(node.outputs)} outputs: ONNX has it otherwise")
-    if not any(node.outputs):
-        raise ModelError(f"{node} has no output")
-    unknown = set(node.attrs) - set(schema.attributes)
-    if unknown:
-        raise ModelError(
-            f"{node}: unknown attribute '{sorted(unknown)[0]}'; operator set {opset} has {sorted(schema.attributes)}"
-        )
-    types: Mapping[str, Any] = {k: schema.attributes[k].type for k in kinds}
-    wrong = next((k for k, kind in kinds.items() if kind != types[k].value), None)
-    if wrong is not None:
-        raise ModelError(f"{node}: attribute '{wrong}' has another type than ONNX gives it")
-    parts = node.attrs.get("num_outputs", len(node.outputs))
-    if node.op_type == "Split" and parts != len(node.outputs):
-        # onnx's shape inference would read behind its list of parts
-        raise ModelError(f"{node}: 'num_outputs' is {parts}, and it has {len(node.outputs)} outputs")
-
-
 def _constant(node: Node) -> Array:
     """The value of a Constant node, whichever of its attributes holds it."""
     for key, dtype in (("value", None), ("value_float", np.float32), ("value_floats", np.float32),
@@ -281,27 +250,3 @@ def _constant(node: Node) -> Array:
         if key in node.attrs:
             return np.asarray(node.attrs[key], dtype)
     raise ModelError(f"{node}: only number tensors are supported, and it holds {sorted(node.attrs)}")
-
-
-def _no_twins(names: list[str], what: str) -> None:
-    seen: set[str] = set()
-    for name in names:
-        if name in seen:
-            raise ModelError(f"two graph {what}s are named '{name}'")
-        seen.add(name)
-
-
-def _in_order(graph: Graph, depth: int) -> None:
-    """Every value is written once and before it is read. Subgraphs may read what lies outside them."""
-    known = {*graph.constants, *(p.name for p in graph.inputs)}
-    for node in graph.nodes:
-        missing = next((i for i in node.inputs if i and i not in known), None)
-        if missing is not None and depth == 0:
-            raise ModelError(f"{node} reads '{missing}', which nothing before it writes")
-        for o in (o for o in node.outputs if o):
-            if o in known:
-                raise ModelError(f"{node} writes '{o}', which is written before")
-            known.add(o)
-    lost = next((p.name for p in graph.outputs if p.name not in known), None)
-    if lost is not None and depth == 0:
-        raise ModelError(f"nothing writes the graph output '{lost}'")

@@ -107,6 +107,8 @@ def scan(node: Node) -> Scan:
 
     def listed(name: str, count: int) -> list[int]:
         given = integers(node, name)
+        if given is not None and len(given) != max(count, 0):
+            raise ModelError(f"{node}: its {name} are {given}; it has {count}")
         return [0] * count if given is None else given
 
     return Scan(

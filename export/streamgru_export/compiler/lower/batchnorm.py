@@ -14,8 +14,9 @@ from .elementwise import batch_norm_affine
 OUTPUT_AXIS = {"Conv": 0, "ConvTranspose": 1, "Gemm": 1}
 
 
-def fold_batch_norm(graph: Graph) -> None:
-    """Folds every BatchNormalization that can be, in place."""
+def fold_batch_norm(graph: Graph) -> Graph:
+    """A graph in which every BatchNormalization that can be is folded."""
+    graph = graph.copied()
     producers, uses = graph.producers(), graph.uses()
     gone: set[str] = set()
     for node in graph.nodes:
@@ -32,6 +33,7 @@ def fold_batch_norm(graph: Graph) -> None:
             producers[node.outputs[0]] = before
             gone.add(node.outputs[0])
     graph.nodes = [n for n in graph.nodes if not (n.op_type == "BatchNormalization" and n.outputs[0] in gone)]
+    return graph
 
 
 def _fold(graph: Graph, before: Node, node: Node) -> bool:

@@ -61,7 +61,8 @@ def _reduce(ctx: Context, node: Node, view: View, axes: Sequence[int], function:
     """REDUCE over `axes`; where they do not lie side by side the view is copied with them last."""
     rank = len(view.shape)
     first, last = min(axes, default=0), max(axes, default=0)
-    adjacent = all(a in axes or view.shape[a] == 1 for a in range(first, last + 1)) and view.is_row_major
+    between = range(first, last + 1) if axes else ()
+    adjacent = all(a in axes or view.shape[a] == 1 for a in between) and view.is_row_major
     if adjacent and axes:
         outer, n, inner = (_product(view.shape[a:b]) for a, b in ((0, first), (first, last + 1), (last + 1, rank)))
     else:

@@ -13,8 +13,8 @@ PRODUCTS = {code: index_of(code, "activation") for code in (Code.AFFINE, Code.CO
 NO_ACTIVATION = {Unary.NOT, Unary.SIN, Unary.COS}
 
 
-def fuse(program: Program) -> None:
-    """All of it, in place."""
+def fuse_in_place(program: Program) -> None:
+    """All of it."""
     _drop_unread(program)
     for attempt in (_fuse_bias, _fuse_activation):
         _each_pair(program, attempt)

@@ -54,7 +54,7 @@ def build(program: Program, about: Mapping[str, Any]) -> bytes:
     Parameters
     ----------
     program : Program
-        After :func:`compiler.program.plan.plan`.
+        After :func:`compiler.program.plan.plan_in_place`.
     about : mapping
         The JSON block.
 

@@ -15,7 +15,7 @@ from .program import Operator, Program, Tensor
 from .views import row_major
 
 
-def plan(program: Program) -> None:
+def plan_in_place(program: Program) -> None:
     """Sets `offset` of all tensors of arena and state, and the program's sizes."""
     lives = _lives(program)
     _share_in_place(program, lives)

@@ -14,13 +14,12 @@ from streamgru.tensors import Array
 
 from .program import Program, Tensor
 
-FORMATS = ("f32", "f16", "i8")
 LEAST_SIDE, LEAST_SIZE = 16, 1024  # measured: from there on a product of bytes is faster than one of floats
 LARGEST_HALF = 65504.0
 
 
-def convert(program: Program, weights: str) -> list[Tensor]:
-    """Converts every matrix that pays, in place, and returns them; all others stay float32."""
+def convert_in_place(program: Program, weights: str) -> list[Tensor]:
+    """Converts every matrix that pays, and returns them; all others stay float32."""
     found = [t for t in program.tensors() if t.layout == Layout.PACKED and t.dtype == np.float32]
     converted = []
     for tensor in found if weights != "f32" else []:

@@ -106,6 +106,13 @@ class Surroundings:
         """The constant of that name."""
         return self.constants.get(self.name(name))
 
+    def type(self, node: Node, name: str) -> TensorType:
+        """The type of a tensor that a loop reads."""
+        known = self.types.get(self.name(name))
+        if known is None:
+            raise ModelError(f"{node}: '{name}' is no tensor that is known before it; {REST}")
+        return known
+
     def take(self, builder: Builder) -> None:
         """Visits all that was built."""
         for name, value in builder.new_constants.items():
@@ -118,7 +125,13 @@ def read_scan(node: Node, around: Surroundings) -> Steps:
     """A Scan of opset 9 or later."""
     body, form = subgraph(node, "body"), scan(node)
     kept = len(node.inputs) - form.scanned
-    if len(body.inputs) != len(node.inputs) or len(body.outputs) < len(node.outputs) or kept < 0:
+    outs = len(node.outputs) - kept
+    if (
+        len(body.inputs) != len(node.inputs)
+        or len(body.outputs) < len(node.outputs)
+        or min(kept, outs) < 0
+        or form.scanned < 1
+    ):
         raise ModelError(f"{node}: its body has {len(body.inputs)} inputs and {len(body.outputs)} outputs, which does "
                          f"not fit its own {len(node.inputs)} and {len(node.outputs)}")  # fmt: skip
 
@@ -128,7 +141,7 @@ def read_scan(node: Node, around: Surroundings) -> Steps:
     scanned = zip(body.inputs[kept:], node.inputs[kept:], form.input_axes, form.input_reverse, strict=True)
     lengths = set()
     for port, outer, axis, reverse in scanned:
-        shape = around.types[around.name(outer)].shape
+        shape = around.type(node, outer).shape
         axis = from_front(node, axis, len(shape))
         steps.slices.append(Slice(port.name, outer, axis, reverse))
         lengths.add(shape[axis])
@@ -286,20 +299,21 @@ def free_names(graph: Graph) -> set[str]:
 def as_graph(steps: Steps, around: Surroundings, opset: int) -> Graph:
     """One step as a graph of its own: states, slices, counters and what it reads from outside are inputs."""
     body = steps.body
-    types = {s.before: around.types[around.name(s.first)] for s in steps.states}
+    types = {s.before: around.type(steps.node, s.first) for s in steps.states}
     for s in steps.slices:
-        shape = around.types[around.name(s.outer)].shape
-        types[s.inner] = TensorType(around.types[around.name(s.outer)].dtype, shape[: s.axis] + shape[s.axis + 1 :])
+        outer = around.type(steps.node, s.outer)
+        shape = outer.shape
+        types[s.inner] = TensorType(outer.dtype, shape[: s.axis] + shape[s.axis + 1 :])
     if steps.index:
         types[steps.index] = TensorType(np.dtype(np.int64), ())
         types[steps.going] = TensorType(np.dtype(np.bool_), ())
     constants = dict(body.constants)
-    outer = {}
+    free = {}
     for name in sorted(free_names(body)):
         value = around.constant(name)
         if value is not None:
             constants[name] = value
         else:
-            outer[name] = around.types[around.name(name)]
-    ports = [Port(name, t.dtype, t.shape) for name, t in {**types, **outer}.items()]
+            free[name] = around.type(steps.node, name)
+    ports = [Port(name, t.dtype, t.shape) for name, t in {**types, **free}.items()]
     return replace(body, inputs=ports, constants=constants, opset=opset, types={})

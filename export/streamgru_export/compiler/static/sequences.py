@@ -83,6 +83,9 @@ class Sequences:
     def _concat(self, node: Node, items: list[str], b: Builder) -> None:
         if not items:
             raise ModelError(f"{node}: its sequence is empty")
+        lost = next((v for v in items if v not in b.types), None)
+        if lost is not None:
+            raise ModelError(f"{node}: '{lost}' in its sequence is no tensor")
         new = flag(node, "new_axis")
         axis = axis_of(node, len(b.shape(items[0])) + new, b.opset)
         b.emit("Concat", [b.unsqueeze(v, axis) if new else v for v in items], node.outputs[0], axis=axis)
@@ -104,3 +107,11 @@ class Sequences:
         if not new:
             joined = (*joined[:axis], joined[axis] * joined[axis + 1], *joined[axis + 2 :])
         b.emit("Identity", [b.reshape(value, joined)], node.outputs[0])
+
+
+def _axis(node: Node, rank: int) -> int:
+    """The axis along which a sequence is joined, counted from the front."""
+    axis = int(node.attrs["axis"])
+    if not -rank <= axis < rank:
+        raise ModelError(f"{node}: axis {axis} is out of range for {rank} dimensions")
+    return axis % rank

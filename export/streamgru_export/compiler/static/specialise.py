@@ -7,12 +7,13 @@ forward from the inputs alone; what the file declares about outputs or in betwee
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
 
 from streamgru.errors import ModelError
+from streamgru.layout import MAX_ELEMENTS
 
 from ..cells.recognise import recognise
 from ..graph.blame import blaming
@@ -20,6 +21,7 @@ from ..graph.builder import Builder
 from ..graph.evaluate import RANDOM, UNRELIABLE, evaluate, infer
 from ..graph.graph import Array, Graph, Node, Port, TensorType, live_nodes
 from ..graph.operators import shape_part, subgraph
+from ..graph.schema import check_operands
 from .loop_cells import to_cells
 from .loops import REST, Budget, Surroundings, as_graph, closed, read_loop, read_scan, without_sequences, write_out
 from .sequences import OPERATORS as SEQUENCES
@@ -27,9 +29,37 @@ from .sequences import Sequences
 
 MAX_FOLDED_BYTES = 2**32
 LOOPS = {"Loop", "Scan", "SequenceMap"}
+Verifier = Callable[[Graph], None]
 
 
-def specialise(graph: Graph, dims: Mapping[str, int]) -> Graph:
+class Specialiser:
+    """One graph, specialised once for each binding. The results are shared: whoever rewrites one takes a copy.
+
+    Parameters
+    ----------
+    graph : Graph
+        As the reader gives it.
+    verify : function, optional
+        Called with what each pass leaves behind.
+    """
+
+    def __init__(self, graph: Graph, verify: Verifier = lambda _: None) -> None:
+        self.graph, self.verify = graph, verify
+        self._known: dict[frozenset[tuple[str, int]], Graph] = {}
+
+    def __call__(self, dims: Mapping[str, int]) -> Graph:
+        """As :func:`specialise`."""
+        key = frozenset(dims.items())
+        if key not in self._known:
+            self._known[key] = specialise(self.graph, dims, self.verify)
+        return self._known[key]
+
+    def of(self, graph: Graph) -> Specialiser:
+        """The same for another graph."""
+        return Specialiser(graph, self.verify)
+
+
+def specialise(graph: Graph, dims: Mapping[str, int], verify: Verifier = lambda _: None) -> Graph:
     """The static graph with the named dimensions bound.
 
     Parameters
@@ -38,28 +68,35 @@ def specialise(graph: Graph, dims: Mapping[str, int]) -> Graph:
         As the reader gives it.
     dims : mapping
         Dimension name -> number. Every symbolic dimension of the inputs must be there.
+    verify : function, optional
+        Called with what each pass leaves behind.
 
     Raises
     ------
     ModelError
         A dimension is unbound, shapes contradict each other, an output is no function of the inputs' shapes.
     """
-    return _specialise(graph, dims, Budget())
+    return _specialise(graph, dims, Budget(), verify)
 
 
-def _specialise(graph: Graph, dims: Mapping[str, int], budget: Budget) -> Graph:
-    walk = _Walk(graph, dims, budget)
+def _specialise(graph: Graph, dims: Mapping[str, int], budget: Budget, verify: Verifier) -> Graph:
+    walk = _Walk(graph, dims, budget, verify)
     for node in graph.nodes:
         with blaming(node):
             walk.visit(node)
-    return recognise(walk.result())
+    static = walk.result()
+    verify(static)
+    recognised = recognise(static)
+    if recognised is not static:
+        verify(recognised)
+    return recognised
 
 
 class _Walk:
     """One walk through the nodes, in order."""
 
-    def __init__(self, graph: Graph, dims: Mapping[str, int], budget: Budget) -> None:
-        self.graph = graph
+    def __init__(self, graph: Graph, dims: Mapping[str, int], budget: Budget, verify: Verifier) -> None:
+        self.graph, self.verify = graph, verify
         self.constants: dict[str, Array] = dict(graph.constants)
         self.types = {k: TensorType(v.dtype, v.shape) for k, v in graph.constants.items()}
         self.alias: dict[str, str] = {}  # outputs of Identity and the like -> what they are
@@ -92,7 +129,12 @@ class _Walk:
             self._branch(node)
         elif node.op_type == "Identity" and node.inputs[0] in self.sequences:
             self.alias[node.outputs[0]] = node.inputs[0]
-        elif node.op_type == "Identity" or _is_inference_dropout(node, self.constants):
+        else:
+            self._of_tensors(node)
+
+    def _of_tensors(self, node: Node) -> None:
+        check_operands(node, self.types, self.graph.opset)
+        if node.op_type == "Identity" or _is_inference_dropout(node, self.constants):
             self._drop(node)
         elif node.op_type in ("Shape", "Size"):
             self._shape(node)
@@ -176,7 +218,7 @@ class _Walk:
         if plain is not None:
             try:
                 around.budget.write(node, len(plain[0].body.nodes))
-                body = _specialise(as_graph(plain[0], around, opset), {}, around.budget)
+                body = _specialise(as_graph(plain[0], around, opset), {}, around.budget, self.verify)
             except ModelError:  # shapes that follow from the number of the step
                 body = None
             found = to_cells(plain[0], body, around) if body is not None else None
@@ -194,6 +236,8 @@ class _Walk:
             if source == port.name and source in self.constants:
                 source = f"{port.name}/constant"
                 self._set(source, self.constants.pop(port.name))
+            if source not in self.types:
+                raise ModelError(f"output '{port.name}' is no tensor")
             if source != port.name:  # an Identity keeps the output's own name
                 self.nodes.append(Node("Identity", port.name, [source], [port.name]))
                 self.types[port.name] = self.types[source]
@@ -212,7 +256,10 @@ def _bound(port: Port, dims: Mapping[str, int]) -> Port:
     for d in port.shape:
         if isinstance(d, str) and d not in dims:
             raise ModelError(f"input '{port.name}': its dimension '{d}' is unbound; give dims={{'{d}': number}}")
-    return replace(port, shape=tuple(dims[d] if isinstance(d, str) else d for d in port.shape))
+    shape = tuple(dims[d] if isinstance(d, str) else d for d in port.shape)
+    if TensorType(port.dtype, shape).size > MAX_ELEMENTS:
+        raise ModelError(f"input '{port.name}' of shape {list(shape)} is too large")
+    return replace(port, shape=shape)
 
 
 def _is_inference_dropout(node: Node, constants: Mapping[str, Array]) -> bool:

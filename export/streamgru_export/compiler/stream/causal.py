@@ -8,9 +8,11 @@ the graph at two lengths.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
-from streamgru.errors import ModelError
+from streamgru.errors import CannotStreamError, Obstacle
 
 from .check import Check
 from .places import PROBES, Place
@@ -31,27 +33,34 @@ def check_causal(timeline: Timeline) -> Causality:
 
     Raises
     ------
+    CannotStreamError
+        Every node that looks into the future itself, not through others, and why.
     ModelError
-        Naming the node that looks into the future, and why.
+        A node that contradicts itself.
     """
     check = Check(timeline.at(PROBES[0]), timeline.at(PROBES[1]), timeline.axes(), RULES)
+    found: list[Obstacle] = []
+    behind: set[str] = set()  # values that depend on a node that looks into the future
     for node in check.graph.nodes:
-        check.visit(node)
-    check.finish()
+        if behind.isdisjoint(node.inputs):
+            with _collecting(found):
+                check.visit(node)
+                continue
+        behind.update(o for o in node.outputs if o)
+    producers = check.graph.producers()
+    for port in check.graph.outputs:
+        if port.name in producers and port.name not in behind:
+            with _collecting(found):
+                check.leave(producers[port.name], port.name)
+    if found:
+        raise CannotStreamError(found)
     return Causality(check.places, check.over_time)
 
 
-def obstacles(timeline: Timeline) -> list[str]:
-    """Why the graph cannot stream: of every node that looks into the future itself, not through others."""
-    check = Check(timeline.at(PROBES[0]), timeline.at(PROBES[1]), timeline.axes(), RULES)
-    behind: set[str] = set()  # values that depend on such a node
-    found: list[str] = []
-    for node in check.graph.nodes:
-        try:
-            if not behind.intersection(node.inputs):
-                check.visit(node)
-                continue
-        except ModelError as error:
-            found.append(str(error))
-        behind.update(node.outputs)
-    return found
+@contextmanager
+def _collecting(found: list[Obstacle]) -> Iterator[None]:
+    """What keeps the graph from streaming is kept in place of being raised."""
+    try:
+        yield
+    except CannotStreamError as error:
+        found += error.obstacles

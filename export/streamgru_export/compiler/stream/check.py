@@ -7,11 +7,11 @@ from typing import NoReturn
 
 import numpy as np
 
-from streamgru.errors import ModelError
+from streamgru.errors import CannotStreamError, Obstacle
 
 from ..graph.graph import Array, Graph, Node
 from ..graph.kinds import ELEMENTWISE
-from .places import FIXED, LAST, PROBES, Place, Time, inner_of
+from .places import FIXED, LAST, PROBES, RUN_WHOLE, Place, Time, inner_of
 
 # What may read a value that was padded along time: it treats all its entries alike, or knows of them.
 OF_PADDED = {
@@ -51,16 +51,14 @@ class Check:
     def _is_padded(place: Place | None) -> bool:
         return isinstance(place, Time) and place.is_padded
 
-    def finish(self) -> None:
-        """The outputs have one entry for each frame."""
-        producers = self.graph.producers()
-        for port in self.graph.outputs:
-            if self._is_padded(self.places[port.name]):
-                self.refuse(
-                    producers[port.name],
-                    f"the output '{port.name}' has more entries than frames, for it was padded along the time axis; "
-                    "cut them off",
-                )
+    def leave(self, producer: Node, output: str) -> None:
+        """An output of the graph has one entry for each frame."""
+        if self._is_padded(self.places[output]):
+            self.refuse(
+                producer,
+                f"the output '{output}' has more entries than frames, for it was padded along the time axis; "
+                "cut them off",
+            )
 
     def rest(self, node: Node) -> None:
         """An operator without a rule may not touch time at all."""
@@ -69,9 +67,7 @@ class Check:
         self.put(node, LAST if any(self.place(node, i) == LAST for i in range(len(node.inputs))) else FIXED)
 
     def refuse(self, node: Node, why: str) -> NoReturn:
-        raise ModelError(
-            f"this model cannot stream: {node}: {why}. It can run whole: streamgru.load(path, mode='whole').run(x)"
-        )
+        raise CannotStreamError([Obstacle(str(node), why, RUN_WHOLE)])
 
     def put(self, node: Node, place: Place, i: int | None = None) -> None:
         """The place of output `i`, or of all."""

@@ -24,32 +24,35 @@ WINDOWS = {"Conv": 0.0, "AveragePool": 0.0, "MaxPool": float(np.finfo(np.float32
 END = np.iinfo(np.int64).max
 
 
-def keep_history(graph: Graph, places: Mapping[str, Place]) -> list[Slot]:
-    """Rewrites a graph of one frame so that nothing in it is padded along time.
+def keep_history(graph: Graph, places: Mapping[str, Place]) -> tuple[Graph, list[Slot]]:
+    """A graph of one frame in which nothing is padded along time.
 
     Parameters
     ----------
     graph : Graph
-        Changed in place.
+        Of one frame.
     places : mapping
         From :func:`compiler.stream.causal.check_causal`.
 
     Returns
     -------
+    Graph
+        With a history in the place of each padding; the graph itself where there is none.
     list of Slot
-        The histories, new inputs of the graph.
+        The histories, new inputs of that graph.
     """
     if not any(isinstance(p, Time) and p.is_padded for p in places.values()) and not any(
         _has_history(n, graph, places) for n in graph.nodes
     ):
-        return []
+        return graph, []
+    graph = graph.copied()
     walk = _Walk(graph, places)
     for node in graph.nodes:
         walk.visit(node)
     graph.nodes = walk.build.nodes
     graph.types.update(walk.build.new_types)
     graph.constants.update(walk.build.new_constants)
-    return walk.slots
+    return graph, walk.slots
 
 
 def _has_history(node: Node, graph: Graph, places: Mapping[str, Place]) -> bool:

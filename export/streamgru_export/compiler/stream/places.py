@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+# What can be done with a model that looks into the future.
+RUN_WHOLE = "It can run whole: streamgru.load(path, mode='whole').run(x)"
 PROBES = (29, 31)  # lengths tried: two primes, so that none is an accident or a product of the other
 
 

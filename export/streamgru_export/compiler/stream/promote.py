@@ -8,12 +8,13 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
-from streamgru.errors import ModelError
+from streamgru.errors import CannotStreamError, Obstacle
 
 from ..graph.graph import Array, Graph, Node, Port, TensorType, live_nodes
 from ..graph.kinds import RECURRENT
 from ..graph.recurrent import recurrent
 from .pairs import Pair, find_pairs
+from .places import RUN_WHOLE
 from .slots import Slot
 from .timeline import sequence_lengths
 
@@ -34,7 +35,7 @@ def make_stream(graph: Graph, over_time: set[str] | None, declared: Iterable[Pai
     Parameters
     ----------
     graph : Graph
-        Specialised to one frame.
+        Specialised to one frame; what is returned has a copy of it.
     over_time : set of str or None
         First outputs of the cells that run along time. None: the graph is a step graph and none is known;
         then the cells of one step are, if the graph passes no state itself.
@@ -46,6 +47,7 @@ def make_stream(graph: Graph, over_time: set[str] | None, declared: Iterable[Pai
     ModelError
         A cell whose initial state is computed, or a pair that is none.
     """
+    graph = graph.copied()
     pairs = find_pairs(graph, declared, timed)
     slots = [Slot(i, i, o, is_pair=True) for i, o in pairs]
     streamed = Streamed(graph, slots, pairs)
@@ -108,7 +110,7 @@ def _promote(streamed: Streamed, node: Node, from_states: set[str]) -> None:
     """Gives a cell a state slot of its own for each initial state that the graph does not pass itself."""
     graph = streamed.graph
     if not recurrent(node).is_forward:
-        raise ModelError(f"this model cannot stream: {node}: it does not run forward")
+        raise CannotStreamError([Obstacle(str(node), "it does not run forward", RUN_WHOLE)])
     if node.input(4):
         _check_lengths(streamed, node)
     wanted = [("h", 5, 1)] + ([("c", 6, 2)] if node.op_type == "LSTM" else [])
@@ -147,10 +149,9 @@ def _reset(streamed: Streamed, node: Node, name: str) -> Array | None:
         return None
     if roots == set() or not any(p.name == r for p in graph.inputs for r in roots):
         return None
-    raise ModelError(
-        f"this model cannot stream: {node}: its initial state '{name}' is computed from inputs; "
-        "give it as an input of its own, and its final state as an output"
-    )
+    why = f"its initial state '{name}' is computed from inputs"
+    remedy = "Give it as an input of its own, and its final state as an output"
+    raise CannotStreamError([Obstacle(str(node), why, remedy)])
 
 
 def _roots(graph: Graph, name: str) -> set[str]:
@@ -176,7 +177,7 @@ def _check_lengths(streamed: Streamed, node: Node) -> None:
     graph, name = streamed.graph, node.inputs[4]
     if name in graph.constants:
         if (graph.constants[name] < 1).any():
-            raise ModelError(f"this model cannot stream: {node}: its sequence_lens are zero")
+            raise CannotStreamError([Obstacle(str(node), "its sequence_lens are zero", "Leave them out")])
         node.inputs[4] = ""
         return
     roots = _roots(graph, name)

@@ -17,7 +17,7 @@ from streamgru.errors import ModelError
 from ..graph.graph import Graph
 from ..graph.kinds import RECURRENT
 from ..graph.recurrent import recurrent
-from ..static.specialise import specialise
+from ..static.specialise import Specialiser
 from .places import PROBES
 
 TIME = "time"  # the dimension that stands for a baked-in length
@@ -31,14 +31,19 @@ BATCH_NAMES = re.compile(r"^(n|b|bs|batch(_?size|_dim)?|n_?batch|unk__\d+)$", re
 class Timeline:
     """What is known of a graph's time."""
 
-    graph: Graph  # the graph; where the file had a number for the length, now with a dimension
+    specialise: Specialiser  # of the graph; where the file has a number for the length, with a dimension in its place
     dims: dict[str, int]  # all other dimensions, bound
     time: set[str] = field(default_factory=set)  # dimensions that are time; none: the graph is one step
     batch: set[str] = field(default_factory=set)  # those of `dims` that nobody named: the batch
 
+    @property
+    def graph(self) -> Graph:
+        """With its dimensions unbound."""
+        return self.specialise.graph
+
     def at(self, length: int) -> Graph:
-        """The static graph for a sequence of that length."""
-        return specialise(self.graph, {**self.dims, **dict.fromkeys(self.time, length)})
+        """The static graph for a sequence of that length, shared by all who ask."""
+        return self.specialise({**self.dims, **dict.fromkeys(self.time, length)})
 
     def axes(self) -> dict[str, int]:
         """Input name -> its time axis."""
@@ -72,13 +77,13 @@ def sequence_lengths(graph: Graph) -> dict[str, int]:
 
 
 def find_time(
-    graph: Graph, dims: Mapping[str, int], batch: int, time_axis: Mapping[str, int] | None = None
+    graph: Graph | Specialiser, dims: Mapping[str, int], batch: int, time_axis: Mapping[str, int] | None = None
 ) -> Timeline:
     """The time of a graph whose dimensions may be unbound.
 
     Parameters
     ----------
-    graph : Graph
+    graph : Graph or Specialiser
         As read.
     dims : mapping
         Dimensions that the caller binds; they are no time.
@@ -92,28 +97,30 @@ def find_time(
     ModelError
         A name that is no dimension or input, or a dimension that is neither time nor batch nor bound.
     """
+    specialise = graph if isinstance(graph, Specialiser) else Specialiser(graph)
+    graph = specialise.graph
     _check_names(graph, dims)
     if time_axis:
-        return _told(graph, dims, batch, time_axis)
+        return _told(specialise, dims, batch, time_axis)
     unbound = [s for s in graph.symbols() if s not in dims]
     time: set[str] = set()
     failed: dict[str, ModelError] = {}
     for s in unbound:
         rest = {**dims, **{u: batch for u in unbound if u != s}}
         try:
-            if moves(graph, rest, {s}):
+            if moves(specialise, rest, {s}):
                 time.add(s)
         except ModelError as error:
             failed[s] = error
     if failed and not time:
-        time = _together(graph, dims, batch, failed)
+        time = _together(specialise, dims, batch, failed)
     if not time:
-        time = {s for s in unbound if TIME_NAMES.match(s)} or _convolved(graph, dims, batch, unbound)
+        time = {s for s in unbound if TIME_NAMES.match(s)} or _convolved(specialise, dims, batch, unbound)
     bound = _bind(graph, [u for u in unbound if u not in time], batch)
-    return Timeline(graph, {**dims, **bound}, time, set(bound))
+    return Timeline(specialise, {**dims, **bound}, time, set(bound))
 
 
-def refuse_bound_time(graph: Graph, dims: Mapping[str, int], batch: int) -> None:
+def refuse_bound_time(specialise: Specialiser, dims: Mapping[str, int], batch: int) -> None:
     """A stream takes one frame at a time, so the caller may not bind the time axis.
 
     Raises
@@ -122,9 +129,9 @@ def refuse_bound_time(graph: Graph, dims: Mapping[str, int], batch: int) -> None
         One of `dims` is the time axis.
     """
     for name in dims:
-        rest = {s: dims.get(s, batch) for s in graph.symbols() if s != name}
+        rest = {s: dims.get(s, batch) for s in specialise.graph.symbols() if s != name}
         try:
-            is_time = moves(graph, rest, {name})
+            is_time = moves(specialise, rest, {name})
         except ModelError:  # it cannot take every number, so it is not what sequences are made of
             is_time = False
         if is_time:
@@ -134,19 +141,21 @@ def refuse_bound_time(graph: Graph, dims: Mapping[str, int], batch: int) -> None
             )
 
 
-def moves(graph: Graph, rest: Mapping[str, int], time: Iterable[str]) -> bool:
+def moves(specialise: Specialiser, rest: Mapping[str, int], time: Iterable[str]) -> bool:
     """Whether some recurrent node's sequence follows these dimensions."""
-    first, second = (sequence_lengths(specialise(graph, {**rest, **dict.fromkeys(time, n)})) for n in PROBES)
+    first, second = (sequence_lengths(specialise({**rest, **dict.fromkeys(time, n)})) for n in PROBES)
     return any(first[k] != second.get(k) for k in first)
 
 
-def _together(graph: Graph, dims: Mapping[str, int], batch: int, failed: Mapping[str, ModelError]) -> set[str]:
+def _together(
+    specialise: Specialiser, dims: Mapping[str, int], batch: int, failed: Mapping[str, ModelError]
+) -> set[str]:
     """Several dimensions that must be equal, so that none can be moved alone (two inputs of the same
     length)."""
     group = {s for s in failed if not BATCH_NAMES.match(s)}
-    rest = {**dims, **{s: batch for s in graph.symbols() if s not in group and s not in dims}}
+    rest = {**dims, **{s: batch for s in specialise.graph.symbols() if s not in group and s not in dims}}
     try:
-        if group and moves(graph, rest, group):
+        if group and moves(specialise, rest, group):
             return group
     except ModelError as error:
         name = sorted(group)[0]
@@ -156,13 +165,13 @@ def _together(graph: Graph, dims: Mapping[str, int], batch: int, failed: Mapping
     return set()
 
 
-def _convolved(graph: Graph, dims: Mapping[str, int], batch: int, unbound: list[str]) -> set[str]:
+def _convolved(specialise: Specialiser, dims: Mapping[str, int], batch: int, unbound: list[str]) -> set[str]:
     """Without recurrent nodes and names: the one dimension that kernels reach along."""
     found = set()
     for s in unbound:
         rest = {**dims, **{u: batch for u in unbound if u != s}}
         try:
-            first, second = (_reached(specialise(graph, {**rest, s: n})) for n in PROBES)
+            first, second = (_reached(specialise({**rest, s: n})) for n in PROBES)
         except ModelError:
             continue
         if any(first[k] != second.get(k) for k in first):
@@ -209,8 +218,9 @@ def _check_names(graph: Graph, dims: Mapping[str, int]) -> None:
             raise ModelError(f"dims: '{name}' = {number}; a number >= 1 was expected")
 
 
-def _told(graph: Graph, dims: Mapping[str, int], batch: int, time_axis: Mapping[str, int]) -> Timeline:
+def _told(specialise: Specialiser, dims: Mapping[str, int], batch: int, time_axis: Mapping[str, int]) -> Timeline:
     """The caller names the axes."""
+    graph = specialise.graph
     ports = {p.name: p for p in graph.inputs}
     for name, axis in time_axis.items():
         if name not in ports:
@@ -219,12 +229,15 @@ def _told(graph: Graph, dims: Mapping[str, int], batch: int, time_axis: Mapping[
             raise ModelError(f"time_axis: input '{name}' has {len(ports[name].shape)} dimensions, so no axis {axis}")
     told = {(n, a % len(ports[n].shape)) for n, a in time_axis.items()}
     symbols = {ports[n].shape[a] for n, a in told}
-    graph = with_time(graph, {(n, a) for n, a in told if isinstance(ports[n].shape[a], int)})
+    numbers = {(n, a) for n, a in told if isinstance(ports[n].shape[a], int)}
+    if numbers:
+        graph = with_time(graph, numbers)
+        specialise = specialise.of(graph)
     time = {s for s in symbols if isinstance(s, str)}
     time |= {TIME} if any(isinstance(s, int) for s in symbols) else set()
     rest = [s for s in graph.symbols() if s not in time and s not in dims]
     bound = _bind(graph, rest, batch)
-    return Timeline(graph, {**dims, **bound}, time, set(bound))
+    return Timeline(specialise, {**dims, **bound}, time, set(bound))
 
 
 def with_time(graph: Graph, places: set[tuple[str, int]]) -> Graph:
@@ -253,10 +266,10 @@ def unbake(timeline: Timeline) -> Timeline | None:
         for group in [{p} for p in places] + [{p for p in places if p[1] == a} for a in range(3)]:
             if not group:
                 continue
-            candidate = _free_reshapes(with_time(graph, group), timeline.at(1), length)
+            candidate = timeline.specialise.of(_free_reshapes(with_time(graph, group), timeline.at(1), length))
             try:
                 if moves(candidate, timeline.dims, {TIME}):
-                    return replace(timeline, graph=candidate, time={TIME})
+                    return replace(timeline, specialise=candidate, time={TIME})
             except ModelError as e:
                 error = error or (e if length > 1 else None)
     if error is not None and max(lengths) > 1:

@@ -35,7 +35,7 @@ def assert_recognised(source, lbr, batch=1):
     compiled = compile(source)
     assert grus(compiled) == [{"T": 1, "B": batch, "I": I, "H": H, "lbr": lbr}]
     assert compiled.pairs == [("h", "hn")]
-    assert any(f"are a GRU cell, linear_before_reset={lbr}" in note for note in compiled.notes)
+    assert any(f"are a GRU cell, linear_before_reset={lbr}" in note.text for note in compiled.notes)
     assert_steps(source, compiled)
     return compiled
 

@@ -57,7 +57,7 @@ def assert_streams(source, lbr=1, inputs=I):
     compiled, x = compile(source), feeds(source)
     assert grus(compiled) == [{"T": 1, "B": 1, "I": inputs, "H": H, "lbr": lbr}]
     assert (compiled.kind, len(compiled.states)) == ("sequence", 1)
-    assert any(f"{T} copies of a GRU cell" in note for note in compiled.notes)
+    assert any(f"{T} copies of a GRU cell" in note.text for note in compiled.notes)
     expected = onnxruntime(source, x)
     assert_close(stream(compiled, x), expected, TOLERANCE)
     assert_close(stream(compiled, x), Float64Model(source).run(x), TOLERANCE)
@@ -205,7 +205,7 @@ def test_a_loop_from_the_end_runs_whole(dynamo):
     assert_whole(source, [{"T": T, "B": 1, "I": I, "H": H, "lbr": 1}])
     compiled, x = compile(source), feeds(source)
     assert compiled.kind == "step"  # all T frames in one call: the graph has them all
-    assert any("stay together" in note for note in compiled.notes)
+    assert any("stay together" in note.text for note in compiled.notes)
     assert_close(whole(compiled, x), onnxruntime(source, x), TOLERANCE)
 
 

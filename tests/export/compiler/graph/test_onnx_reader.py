@@ -122,17 +122,6 @@ def test_refuses_data_that_does_not_fit_its_shape():
         read(source)
 
 
-def test_refuses_a_value_that_nothing_writes():
-    with pytest.raises(ModelError, match="'ghost'"):
-        read(model([helper.make_node("Relu", ["ghost"], ["y"])], {"x": [1]}, ["y"]))
-
-
-def test_refuses_a_value_written_twice():
-    nodes = [helper.make_node("Relu", ["x"], ["y"]), helper.make_node("Abs", ["x"], ["y"], name="second")]
-    with pytest.raises(ModelError, match="'second'"):
-        read(model(nodes, {"x": [1]}, ["y"]))
-
-
 def test_reads_external_data_beside_the_model(tmp_path):
     np.testing.assert_array_equal(read(external(tmp_path)).constants["w"], np.arange(8, dtype=np.float32))
 

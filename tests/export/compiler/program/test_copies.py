@@ -16,8 +16,8 @@ from streamgru.model import Model
 from streamgru_export.compiler.compile import compile
 from streamgru_export.compiler.program import copies
 from streamgru_export.compiler.program import image as images
-from streamgru_export.compiler.program.copies import merge_copies
-from streamgru_export.compiler.program.plan import plan
+from streamgru_export.compiler.program.copies import merge_copies_in_place
+from streamgru_export.compiler.program.plan import plan_in_place
 from streamgru_export.compiler.program.program import Operator, Program, Tensor
 
 ABOUT = {"source": "", "sha256": "", "producer": "", "opset": 17, "kind": "step", "time_axis": {}, "states": [],
@@ -43,7 +43,7 @@ def move(x, y, x_at=0, y_at=0, dims=None, x_steps=(1,), y_steps=(1,)):
 
 
 def written(program):
-    plan(program)
+    plan_in_place(program)
     return images.build(program, ABOUT)
 
 
@@ -66,7 +66,7 @@ def run(image, frames=3, seed=0):
 def merged(program, seed=0):
     """The program after the pass, which changed no bit of what it computes. Returns the number of COPYs left."""
     before = run(written(copy.deepcopy(program)), seed=seed)
-    merge_copies(program)
+    merge_copies_in_place(program)
     after = run(written(program), seed=seed)
     for expected, actual in zip(before, after, strict=True):
         np.testing.assert_array_equal(actual, expected)
@@ -255,7 +255,7 @@ def test_copies_between_views_that_overlap():
 def test_what_is_read_before_it_is_written_is_left_alone():
     x, a, y = tensor("x", 4), tensor("a", 8), tensor("y", 8)
     program = Program([move(x, a), move(a, y)], [x], [y])  # the second half of a is whatever was there
-    merge_copies(program)
+    merge_copies_in_place(program)
     assert len(program.operators) == 2
 
 
@@ -301,5 +301,5 @@ def test_random_programs_lose_many_of_their_copies():
     programs = [random_program(np.random.default_rng([SEED, seed])) for seed in range(80)]
     before = sum(op.code == Code.COPY for p in programs for op in p.operators)
     for p in programs:
-        merge_copies(p)
+        merge_copies_in_place(p)
     assert sum(op.code == Code.COPY for p in programs for op in p.operators) < 0.9 * before

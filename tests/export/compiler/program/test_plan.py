@@ -11,7 +11,7 @@ from onnx import helper
 from export.graphs import SEED, model
 from streamgru.layout import ALIGN, Code, Kind
 from streamgru_export.compiler.compile import compile
-from streamgru_export.compiler.program.plan import plan
+from streamgru_export.compiler.program.plan import plan_in_place
 from streamgru_export.compiler.program.program import Operator, Program, Tensor
 
 
@@ -46,7 +46,7 @@ def lives(program):
 def test_tensors_that_live_together_never_overlap(seed):
     print(f"seed {SEED}, {seed}")
     program = chain(np.random.default_rng([SEED, seed]), 40)
-    plan(program)
+    plan_in_place(program)
     spans = [(t.offset, t.offset + t.nbytes, *life) for t, life in lives(program).items()]
     for i, (start, end, first, last) in enumerate(spans):
         assert start % ALIGN == 0
@@ -61,7 +61,7 @@ def test_dead_bytes_are_used_again():
     program = Program(inputs=tensors[:1], outputs=tensors[-1:])
     for x, y in itertools.pairwise(tensors):
         program.operators.append(Operator(Code.SOFTMAX, [x], [y], [1, 1024, 1, 0], ""))
-    plan(program)
+    plan_in_place(program)
     assert program.arena_bytes == 4 * 4096  # input, output, and two between
 
 
@@ -92,7 +92,7 @@ def test_inputs_and_outputs_share_with_nobody():
 def test_states_lie_one_after_the_other():
     states = [Tensor(f"s{k}", np.dtype(np.float32), (n,), Kind.STATE) for k, n in enumerate((3, 16, 17))]
     program = Program(states=states)
-    plan(program)
+    plan_in_place(program)
     assert [s.offset for s in states] == [0, 64, 128]
     assert program.state_bytes == 256
 
@@ -102,5 +102,5 @@ def test_a_view_lies_inside_its_base():
     view = Tensor("view", base.dtype, (8,), Kind.ARENA, base=base, base_offset=24)
     y = arena("y", 8)
     program = Program([Operator(Code.UNARY, [view], [y], [0, 0.0, 0.0], "")], [base], [y])
-    plan(program)
+    plan_in_place(program)
     assert view.offset == base.offset + 24 * 4

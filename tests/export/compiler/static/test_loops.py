@@ -98,7 +98,7 @@ def assert_streams(source, x, exact, count=1):
     compiled = compile(source)
     assert [(g["T"], g["lbr"]) for g in grus(compiled)] == [(1, 1)] * count
     assert (compiled.kind, len(compiled.states)) == ("sequence", count)
-    assert sum("is a GRU over all its steps" in note for note in compiled.notes) == count
+    assert sum("is a GRU over all its steps" in note.text for note in compiled.notes) == count
     expected = onnxruntime(source, x)
     assert_close(stream(compiled, x), expected, TOLERANCE)
     assert_close(stream(compiled, x), exact, TOLERANCE)

@@ -252,7 +252,7 @@ def test_an_initial_state_that_nothing_returns_is_kept_inside():
     source = model([gru], {"x": ["T", 1, I], "start": [1, 1, H]}, ["Y"], weights)
     compiled, x = compile(source), frames()
     assert list(compiled.inputs) == ["x"]
-    assert any("'start'" in note for note in compiled.notes)
+    assert any("'start'" in note.text for note in compiled.notes)
     assert_close(stream(compiled, {"x": x}), onnxruntime(source, {"x": x, "start": np.zeros((1, 1, H), np.float32)}))
 
 
@@ -273,7 +273,7 @@ def test_lengths_from_outside_are_ignored_with_a_note():
                    dtypes={"lens": TensorProto.INT32})  # fmt: skip
     compiled, x = compile(source), frames()
     assert list(compiled.inputs) == ["x"]
-    assert any("sequence_lens" in note for note in compiled.notes)
+    assert any("sequence_lens" in note.text for note in compiled.notes)
     expected = onnxruntime(source, {"x": x, "lens": np.int32([T])})
     assert_close(stream(compiled, {"x": x}), expected)
 
@@ -306,7 +306,7 @@ def test_steps_that_were_written_out_keep_their_only_input(initial):
     source = model(nodes, {"x": [1, 1, I]}, ["Y0", "h3"], constants)
     compiled = compile(source)
     assert (list(compiled.inputs), compiled.states) == (["x"], {})
-    assert any("3 recurrent nodes hand their state on" in note for note in compiled.notes)
+    assert any("3 recurrent nodes hand their state on" in note.text for note in compiled.notes)
     vm = ImageVM(compiled.image)
     for x in frames(3):
         feeds = {"x": x[None].reshape(compiled.inputs["x"])}

@@ -256,6 +256,44 @@ def test_an_initial_state_that_nothing_returns_is_kept_inside():
     assert_close(stream(compiled, {"x": x}), onnxruntime(source, {"x": x, "start": np.zeros((1, 1, H), np.float32)}))
 
 
+@pytest.mark.parametrize("reader", ["a node", "the output", "both cells"])
+def test_an_initial_state_that_something_else_reads_is_not_kept_inside(reader):
+    """It would be zeros for the other reader too."""
+    nodes = [node("GRU", ["x", "W", "R", "B", "", "start"], ["Y", "last"], hidden_size=H)]
+    outputs = ["Y"]
+    if reader == "a node":
+        nodes.append(node("Add", ["Y", "start"], ["z"]))
+        outputs = ["z"]
+    elif reader == "the output":
+        nodes.append(node("Identity", ["start"], ["z"]))
+        outputs = ["Y", "z"]
+    else:
+        nodes += [node("Squeeze", ["Y", "one"], ["y"]),
+                  node("GRU", ["y", "W2", "R", "B", "", "start"], ["Y2"], hidden_size=H)]  # fmt: skip
+        outputs = ["Y2"]
+    constants = {**gru_weights(rng(), I, H), "W2": gru_weights(rng(), H, H)["W"], "one": np.array([1])}
+    source = model(nodes, {"x": ["T", 1, I], "start": [1, 1, H]}, outputs, constants)
+    with pytest.raises(ModelError, match=r"GRU_Y.*initial state 'start' is computed from inputs"):
+        compile(source)
+
+
+def test_an_initial_state_made_from_two_inputs_is_refused():
+    nodes = [node("Add", ["a", "b"], ["h0"]), node("GRU", ["x", "W", "R", "B", "", "h0"], ["Y"], hidden_size=H)]
+    source = model(nodes, {"x": ["T", 1, I], "a": [1, 1, H], "b": [1, 1, H]}, ["Y"], gru_weights(rng(), I, H))
+    with pytest.raises(ModelError, match=r"GRU_Y.*initial state 'h0' is computed from inputs"):
+        compile(source)
+
+
+def test_an_initial_state_that_is_made_from_an_input_of_its_own_is_kept_inside():
+    """As encoders hand it over: through a layer. Nothing else needs the input."""
+    nodes = [node("Transpose", ["start"], ["h0"], perm=[1, 0, 2]),
+             node("GRU", ["x", "W", "R", "B", "", "h0"], ["Y"], hidden_size=H)]  # fmt: skip
+    source = model(nodes, {"x": ["T", 1, I], "start": [1, 1, H]}, ["Y"], gru_weights(rng(), I, H))
+    compiled, x = compile(source), frames()
+    assert list(compiled.inputs) == ["x"]
+    assert_close(stream(compiled, {"x": x}), onnxruntime(source, {"x": x, "start": np.zeros((1, 1, H), np.float32)}))
+
+
 def test_full_lengths_stream():
     weights = gru_weights(rng(), I, H)
     shape, zero = node("Shape", ["x"], ["s"]), {"zero": np.array(0), "one": np.array([1])}

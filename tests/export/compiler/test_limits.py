@@ -59,8 +59,7 @@ def declaring(*shapes):
         f"{onnx_reader.MAX_RANK}",
         f"ONNX: constants computed while compiling | {static.MAX_FOLDED_BYTES // GB} GB",
         f"image: tensors, operators | 2^{images.MAX_TENSORS.bit_length() - 1} each",
-        f"image: elements of a tensor; rank | 2^{(evaluate.MAX_ELEMENTS + 1).bit_length() - 1} − 1; "
-        f"{program.MAX_RANK}",
+        f"image: elements of a tensor; rank | 2^{(evaluate.MAX_ELEMENTS + 1).bit_length() - 1} − 1; {program.MAX_RANK}",
     ],
 )
 def test_the_limits_are_those_of_the_page(row):
@@ -118,7 +117,7 @@ def test_a_tensor_that_declares_too_many_bytes_is_refused(shape):
 
 
 def test_a_tensor_of_just_the_limit_is_refused_for_its_data_alone():
-    assert 4 * 2**29 == onnx_reader.MAX_TENSOR_BYTES
+    assert onnx_reader.MAX_TENSOR_BYTES == 4 * 2**29
     with pytest.raises(ModelError, match="'w0': its data does not fit its shape"):
         read(declaring([2**29]))
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from export.compiler.stream.steps import sequence
 from export.graphs import (
     ACTIVATIONS,
     CELLS,
@@ -14,6 +15,7 @@ from export.graphs import (
     rng,
     whole,
 )  # fmt: skip
+from streamgru.errors import ModelError
 from streamgru_export.compiler.compile import compile
 
 
@@ -41,3 +43,10 @@ def test_activation_numbers_are_consumed_in_order():
 def test_activation_names_are_compared_without_case(names):
     source, feeds = cell("GRU", rng(), activations=names)
     assert_close(whole(compile(source, mode="whole"), feeds), onnxruntime(source, feeds))
+
+
+@pytest.mark.parametrize("given, missing", [({}, "alpha"), ({"activation_alpha": [0.8]}, "beta")])
+def test_a_scaled_tanh_without_its_numbers_is_refused(given, missing):
+    """ONNX has no default for them."""
+    with pytest.raises(ModelError, match=f"GRU_Y.*ScaledTanh has no default {missing}"):
+        compile(sequence("GRU", activations=["Sigmoid", "ScaledTanh"], **given))

@@ -1,4 +1,4 @@
-"""What is added to a graph moves the elements that NumPy moves, is typed at once, and costs nothing where nothing moves."""
+"""What is added to a graph moves the elements that NumPy moves, is typed at once, and is nothing where nothing moves."""
 
 from __future__ import annotations
 

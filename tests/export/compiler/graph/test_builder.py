@@ -1,4 +1,4 @@
-"""What is added to a graph moves the elements that NumPy moves, is typed at once, and is nothing where nothing moves."""
+"""What is added to a graph moves the elements that NumPy moves, and is typed at once."""
 
 from __future__ import annotations
 
@@ -108,6 +108,6 @@ def test_what_is_given_is_not_changed():
 
 def test_a_node_that_does_not_fit_is_refused_when_it_is_added():
     b = builder()
-    with pytest.raises(ModelError, match="MatMul node 'wrong'.*do not fit"):
+    with pytest.raises(ModelError, match=r"MatMul node 'wrong'.*do not fit"):
         b.add(Node("MatMul", "wrong", ["x", "x"], ["y"]))
     assert b.nodes == []

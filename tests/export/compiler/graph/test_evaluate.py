@@ -89,9 +89,9 @@ def test_a_cell_of_another_rank_is_refused():
 
 
 def test_a_shape_that_depends_on_the_data_is_refused():
-    with pytest.raises(ModelError, match="NonZero.*depends on the data"):
+    with pytest.raises(ModelError, match=r"NonZero.*depends on the data"):
         infer(Node("NonZero", "", ["x"], ["y"]), types(x=X), {}, 17)
-    with pytest.raises(ModelError, match="Reshape.*'y'"):
+    with pytest.raises(ModelError, match=r"Reshape.*'y'"):
         infer(Node("Reshape", "", ["x", "s"], ["y"]), types(x=X, s=np.zeros(3, np.int64)), {}, 17)
 
 
@@ -104,7 +104,7 @@ def test_a_long_constant_is_not_looked_at():
 
 
 def test_a_dtype_that_is_not_computed_with_is_refused_by_name():
-    with pytest.raises(ModelError, match="Cast.*'y' is float16"):
+    with pytest.raises(ModelError, match=r"Cast.*'y' is float16"):
         infer(Node("Cast", "", ["x"], ["y"], {"to": TensorProto.FLOAT16}), types(x=X), {}, 17)
 
 

@@ -168,7 +168,7 @@ def test_only_some_operators_may_read_what_was_padded():
 def test_an_output_must_be_as_long_as_its_frames():
     walk = bare((PROBES[0] + 2,), (PROBES[1] + 2,))
     walk.places |= {"x": Time(0, 1, 2, 0), "y": Time(0, 1, 2, 0)}
-    with pytest.raises(ModelError, match="Abs node 'abs'.*the output 'y' has more entries than frames"):
+    with pytest.raises(ModelError, match=r"Abs node 'abs'.*the output 'y' has more entries than frames"):
         walk.finish()
     walk.places["y"] = Time(0)
     walk.finish()

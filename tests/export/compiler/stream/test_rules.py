@@ -1,7 +1,7 @@
-"""Each operator places time where its output has it: changing one frame of the input changes that frame of the output.
+"""Each operator places time where its output has it, and what needs other frames is refused.
 
-The places are checked against onnxruntime: an output of place Time(axis) computed from frames 0 .. t is the beginning of
-the output computed from all frames, and one that needs later frames is refused.
+The places are checked against onnxruntime: an output of place Time(axis) computed from frames 0 .. t is the beginning
+of the output computed from all frames.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ def constants(**values):
 # operator -> the node over x, the shape of x, constants, the place of y
 PLACED = {
     "Add of a row": (node("Add", ["x", "w"], ["y"]), CUBE, constants(w=W[:4]), Time(0)),
-    "Add from the end": (node("Add", ["w", "x"], ["y"]), ["T", 4], constants(w=np.ones((2, 1, 4), np.float32)), Time(1)),
+    "Add from the end": (node("Add", ["w", "x"], ["y"]), ["T", 4], constants(w=W[:8].reshape(2, 1, 4)), Time(1)),
     "Where": (node("Where", ["c", "x", "w"], ["y"]), CUBE, constants(c=[True, False, True, True], w=W[:1]), Time(0)),
     "Expand": (node("Expand", ["x", "s"], ["y"]), ["T", 1, 4], constants(s=[2, 1, 3, 1]), Time(1)),
     "Reshape, features merged": (node("Reshape", ["x", "s"], ["y"]), CUBE, constants(s=[-1, 12]), Time(0)),
@@ -185,7 +185,7 @@ def test_a_cell_runs_along_time_or_within_each_frame(case):
 def test_a_cell_that_runs_backwards_over_time_is_refused():
     gru = node("GRU", ["x", "W", "R"], ["Y"], hidden_size=6, direction="reverse")
     weights = gru_weights(rng(), 4, 6)
-    with pytest.raises(ModelError, match="GRU_Y.*it is reverse over time"):
+    with pytest.raises(ModelError, match=r"GRU_Y.*it is reverse over time"):
         places(model([gru], {"x": ["T", 1, 4]}, ["Y"], {k: weights[k] for k in "WR"}))
 
 

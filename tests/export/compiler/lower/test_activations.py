@@ -5,16 +5,7 @@ from __future__ import annotations
 import pytest
 
 from export.compiler.stream.steps import sequence
-from export.graphs import (
-    ACTIVATIONS,
-    CELLS,
-    assert_close,
-    assert_equals_float64,
-    cell,
-    onnxruntime,
-    rng,
-    whole,
-)  # fmt: skip
+from export.graphs import ACTIVATIONS, CELLS, assert_close, assert_equals_float64, cell, onnxruntime, rng, whole
 from streamgru.errors import ModelError
 from streamgru_export.compiler.compile import compile
 

@@ -5,15 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from export.graphs import (
-    assert_close,
-    codes,
-    model,
-    node,
-    onnxruntime,
-    rng,
-    whole,
-)  # fmt: skip
+from export.graphs import assert_close, codes, model, node, onnxruntime, rng, whole
 from streamgru_export.compiler.compile import compile
 from streamgru_export.compiler.program.program import Code
 

@@ -7,14 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import backend_nodes
-from export.graphs import (
-    CELLS,
-    assert_close,
-    model,
-    node,
-    onnxruntime,
-    whole,
-)  # fmt: skip
+from export.graphs import CELLS, assert_close, model, node, onnxruntime, whole
 from streamgru.errors import ModelError
 from streamgru_export.compiler.compile import compile
 from streamgru_export.compiler.lower.lower import LOWER

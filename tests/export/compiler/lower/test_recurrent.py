@@ -18,7 +18,7 @@ from export.graphs import (
     onnxruntime,
     rng,
     whole,
-)  # fmt: skip
+)
 from streamgru.errors import ModelError
 from streamgru_export.compiler.compile import compile
 

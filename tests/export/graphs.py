@@ -11,7 +11,9 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 from export.image_vm import ImageVM
-from streamgru_export.compiler.compile import Compiled
+from streamgru.layout import Code
+from streamgru_export.compiler.compile import Compiled, compile
+from streamgru_export.oracle.model import Float64Model
 
 SEED = 20261120
 CELLS = {"GRU": 3, "LSTM": 4, "RNN": 1}
@@ -98,6 +100,11 @@ def whole(compiled: Compiled, feeds: Mapping[str, Any]) -> dict[str, Any]:
     return ImageVM(compiled.image).step(dict(feeds))
 
 
+def codes(compiled: Compiled) -> list[Code]:
+    """The operators of an image."""
+    return [op.code for op in compiled.program.operators]
+
+
 def stream(compiled: Compiled, feeds: Mapping[str, Any]) -> dict[str, Any]:
     """All frames of a sequence, one after the other. Outputs with a time axis are joined along it; of the
     others the last frame's value is given."""
@@ -121,3 +128,8 @@ def assert_close(actual: Mapping[str, Any], expected: Mapping[str, Any], toleran
     for name, value in expected.items():
         assert value.shape == actual[name].shape, name
         np.testing.assert_allclose(actual[name], value, rtol=tolerance, atol=tolerance, err_msg=name)
+
+
+def assert_equals_float64(source: onnx.ModelProto, feeds: Mapping[str, Any], tolerance: float = FLOAT) -> None:
+    """The whole graph gives what the float64 oracle gives."""
+    assert_close(whole(compile(source, mode="whole"), feeds), Float64Model(source).run(feeds), tolerance)

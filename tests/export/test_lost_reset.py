@@ -66,7 +66,7 @@ def test_the_default_exporters_marks_outlive_the_producers_name(exported):
     broken.producer_name = "a tool that writes models anew"
     found = suspicious_grus(broken)
     assert len(found) == (1 if exporter == "dynamo" else 0)  # the older exporter leaves no mark on a node
-    assert any("linear_before_reset" in note for note in compile_quietly(broken).notes) == bool(found)
+    assert any("linear_before_reset" in note.text for note in compile_quietly(broken).notes) == bool(found)
 
 
 def compile_quietly(source: onnx.ModelProto):

@@ -165,7 +165,7 @@ def _steps(compiled, source, state_in, state_out, state_shape, x_shape):
 @SIZES
 @pytest.mark.parametrize("head", ["none", "all", "last", "hidden"])
 def test_torch_sequence_graphs(tmp_path, hidden, head):
-    """The legacy exporter's; test_torch_export.py has the default one's dynamic graphs."""
+    """The legacy exporter's; from_torch/test_export.py has the default one's dynamic graphs."""
     torch.manual_seed(1)
     path = tmp_path / "m.onnx"
     source = torch_export(Sequence(hidden, 2, head), (torch.randn(2, 5, 8),), path, (["x"], ["y"]), False,

@@ -138,5 +138,5 @@ def live_nodes(nodes: list[Node], wanted: Iterable[str]) -> list[Node]:
     for node in reversed(nodes):
         if needed.intersection(node.outputs):
             kept.append(node)
-            needed.update(node.inputs)
+            needed.update(i for i in node.inputs if i)  # what is absent is nobody's output
     return kept[::-1]

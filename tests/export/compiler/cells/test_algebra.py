@@ -78,7 +78,11 @@ NONE = {
     "(1-z)n+zh+zh": ("+", ("+", ("*", ("-", "one", "z"), "n"), ("*", "z", "h")), ("*", "z", "h")),
     "(1-z)n+h": ("+", ("*", ("-", "one", "z"), "n"), "h"),
     "(1-z)n+zhh": ("+", ("*", ("-", "one", "z"), "n"), ("*", "z", ("*", "h", "h"))),
-    "(1-z)n+z(h+a)": ("+", ("*", ("-", "one", "z"), "n"), ("*", "z", ("*", "h", "z"))),
+    "(1-z)n+z(h+a)": ("+", ("*", ("-", "one", "z"), "n"), ("*", "z", ("+", "h", "a"))),
+    "(1-z)n+z(hz)": ("+", ("*", ("-", "one", "z"), "n"), ("*", "z", ("*", "h", "z"))),
+    "(1-z)n+zh+za": ("+", ("+", ("*", ("-", "one", "z"), "n"), ("*", "z", "h")), ("*", "z", "a")),
+    "(1-z)n+zh+nh": ("+", ("+", ("*", ("-", "one", "z"), "n"), ("*", "z", "h")), ("*", "n", "h")),
+    "(1-z)h+zn+zh": ("+", ("+", ("*", ("-", "one", "z"), "h"), ("*", "z", "n")), ("*", "z", "h")),
 }
 
 
@@ -92,6 +96,19 @@ def test_blends(table, name):
             assert not [f for f in found if (f.z.name, f.n.name) == ("z", "n") and f.h is not None and f.h.name == "h"]
         else:
             assert [(f.z.name, f.n.name, f.h.name, f.swapped) for f in found] == [("z", "n", "h", table is TAKEN)]
+
+
+@pytest.mark.parametrize("table", [KEPT, TAKEN])
+def test_a_sum_of_others_is_one_value_in_the_place_of_h(table):
+    """What neither z nor n goes into is not multiplied out."""
+    random = rng()
+    for expression in table.values():
+        nodes, root = spell(expression, random)
+        for n in nodes:
+            n.input[:] = [i.replace("h", "sum") for i in n.input]
+        rows, ref = rows_of([node("Add", ["h", "a"], ["sum"]), *nodes], root)
+        found = [(f.z.name, f.n.name, f.h and f.h.name, f.swapped) for f in blends(rows, ref)]
+        assert found == [("z", "n", "sum", table is TAKEN)]
 
 
 @pytest.mark.parametrize("value", [0.0, 0.5])

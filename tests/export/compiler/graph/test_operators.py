@@ -415,3 +415,14 @@ def test_no_attribute_is_overlooked(op):
         tried = {k for t in TRIALS if t[0] == op and t[4][0] <= opset <= t[4][1] for k in t[1]}
         missed = {k for k in attributes(op, opset) if k not in tried and (op, k) not in UNREAD}
         assert missed == set(), f"operator set {opset}"
+
+
+@pytest.mark.parametrize("axis, expected", [(0, 0), (2, 2), (-1, 2), (-3, 0)])
+def test_axes_are_counted_from_the_front(axis, expected):
+    assert ops.from_front(Node("Softmax", "s", [], []), axis, 3) == expected
+
+
+@pytest.mark.parametrize("axis, rank", [(3, 3), (-4, 3), (1, 1), (1, 0)])
+def test_an_axis_that_is_none_is_refused_by_node(axis, rank):
+    with pytest.raises(ModelError, match=rf"Softmax node 's': axis {axis} is out of range for {rank} dimensions"):
+        ops.from_front(Node("Softmax", "s", [], []), axis, rank)

@@ -1,30 +1,15 @@
-"""Finding the time axis, and telling which graphs look into the future."""
+"""Finding the time axis, and the batch."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
 
-from export.graphs import gru_weights, model, rng
+from export.compiler.stream.streams import H, I, gru_model, node
 from streamgru.errors import ModelError
-from streamgru_export.compiler.graph.onnx_reader import read
 from streamgru_export.compiler.stream.causal import check_causal
-from streamgru_export.compiler.stream.places import LAST, Time
+from streamgru_export.compiler.stream.places import Time
 from streamgru_export.compiler.stream.timeline import find_time, unbake
-
-H, I = 6, 4  # noqa: E741 - the field's names
-
-
-def node(op, inputs, outputs, **attributes):
-    return helper.make_node(op, inputs, outputs, name=f"{op}_{outputs[0]}", **attributes)
-
-
-def gru_model(shape, tail=(), outputs=("y",), constants=None, direction="forward", head=(), x="x"):
-    """A GRU over x, what comes before it in `head` and after it in `tail`."""
-    weights = gru_weights(rng(), I, H, 2 if direction == "bidirectional" else 1)
-    gru = node("GRU", [x, "W", "R", "B"], ["Y", "Yh"], hidden_size=H, direction=direction)
-    return read(model([*head, gru, *tail], {"x": shape}, list(outputs), {**weights, **(constants or {})}))
 
 
 def test_time_is_the_dimension_that_the_recurrent_node_runs_along():
@@ -93,110 +78,3 @@ def test_a_length_baked_into_a_reshape_is_freed():
     assert timeline is not None
     assert check_causal(timeline).places["y"] == Time(0)
     assert timeline.at(1).types["y"].shape == (1, 1, H)
-
-
-def places(graph):
-    return check_causal(find_time(graph, {}, 1)).places
-
-
-def test_places_follow_transpose_reshape_and_matmul():
-    tail = [
-        node("Squeeze", ["Y", "one"], ["s"]),
-        node("Transpose", ["s"], ["t"], perm=[1, 0, 2]),
-        node("MatMul", ["t", "w"], ["m"]),
-        node("Add", ["m", "b"], ["y"]),
-    ]
-    constants = {"one": np.array([1]), "w": np.zeros((H, 3), np.float32), "b": np.zeros(3, np.float32)}
-    found = places(gru_model(["T", 1, I], tail, constants=constants))
-    assert [found[n] for n in ("Y", "s", "t", "m", "y", "Yh")] == [Time(0), Time(0), *[Time(1)] * 3, LAST]
-
-
-@pytest.mark.parametrize("index", [-1, "slice"])
-def test_the_last_frame_is_what_a_stream_has(index):
-    if index == -1:
-        tail, constants = [node("Gather", ["Y", "i"], ["y"], axis=0)], {"i": np.array(-1)}
-    else:
-        tail = [node("Slice", ["Y", "start", "end", "axis"], ["y"])]
-        constants = {"start": np.array([-1]), "end": np.array([1 << 62]), "axis": np.array([0])}
-    assert places(gru_model(["T", 1, I], tail, constants=constants))["y"] == LAST
-
-
-FUTURE = {
-    "bidirectional": ([], {}, "GRU_Y"),
-    "mean": ([node("ReduceMean", ["Y"], ["y"], axes=[0])], {}, "ReduceMean_y"),
-    "softmax": ([node("Softmax", ["Y"], ["y"], axis=0)], {}, "Softmax_y"),
-    "first frame": ([node("Gather", ["Y", "i"], ["y"], axis=0)], {"i": np.array(0)}, "Gather_y"),
-    "flip": (
-        [node("Slice", ["Y", "a", "b", "c", "d"], ["y"])],
-        {"a": np.array([-1]), "b": np.array([-(1 << 62)]), "c": np.array([0]), "d": np.array([-1])},
-        "Slice_y",
-    ),
-    "shift": (
-        [node("Slice", ["Y", "a", "b", "c"], ["y"])],
-        {"a": np.array([1]), "b": np.array([1 << 62]), "c": np.array([0])},
-        "Slice_y",
-    ),
-    "attention": (
-        [
-            node("Squeeze", ["Y", "one"], ["s"]),
-            node("Transpose", ["s"], ["q"], perm=[1, 0, 2]),
-            node("Transpose", ["s"], ["k"], perm=[1, 2, 0]),
-            node("MatMul", ["q", "k"], ["y"]),
-        ],
-        {"one": np.array([1])},
-        "MatMul_y",
-    ),
-    "last added to all": ([node("Add", ["Y", "Yh"], ["y"])], {}, "Add_y"),
-    "convolution": (
-        [
-            node("Squeeze", ["Y", "one"], ["s"]),
-            node("Transpose", ["s"], ["c"], perm=[1, 2, 0]),
-            node("Conv", ["c", "k"], ["y"], pads=[1, 1]),
-        ],
-        {"one": np.array([1]), "k": np.zeros((H, H, 3), np.float32)},
-        "Conv_y",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", list(FUTURE))
-def test_looking_into_the_future_is_refused_by_node_and_reason(case):
-    tail, constants, name = FUTURE[case]
-    direction = "bidirectional" if case == "bidirectional" else "forward"
-    graph = gru_model(["T", 1, I], tail, ("Y",) if not tail else ("y",), constants, direction)
-    with pytest.raises(ModelError, match=rf"cannot stream.*{name}.*mode='whole'"):
-        places(graph)
-
-
-def test_a_position_encoding_is_refused_by_its_constant():
-    head = [
-        node("Shape", ["x"], ["shape"]),
-        node("Gather", ["shape", "zero"], ["T"], axis=0),
-        node("Range", ["zero", "T", "one"], ["positions"]),
-        node("Cast", ["positions"], ["float"], to=TensorProto.FLOAT),
-        node("Reshape", ["float", "column"], ["p"]),
-        node("Add", ["x", "p"], ["xp"]),
-    ]
-    constants = {"zero": np.array(0), "one": np.array(1), "column": np.array([-1, 1, 1])}
-    with pytest.raises(ModelError, match=r"Add_xp.*frame to frame"):
-        places(gru_model(["T", 1, I], head=head, x="xp", outputs=("Y",), constants=constants))
-
-
-def test_a_gru_within_the_frame_may_run_both_ways():
-    """Time in the batch of a bidirectional GRU over 5 bands, before a GRU over time."""
-    r = rng()
-    inner = gru_weights(r, 2, 2, 2)
-    constants = {f"i{k}": v for k, v in inner.items()}
-    head = [
-        node("Reshape", ["x", "bands"], ["xb"]),
-        node("Transpose", ["xb"], ["xbt"], perm=[1, 0, 2]),
-        node("GRU", ["xbt", "iW", "iR", "iB"], ["V"], hidden_size=2, direction="bidirectional"),
-        node("Transpose", ["V"], ["Vt"], perm=[2, 0, 1, 3]),
-        node("Reshape", ["Vt", "frames"], ["xf"]),
-    ]
-    weights = {**gru_weights(r, 20, H), **constants, "bands": np.array([-1, 5, 2]), "frames": np.array([-1, 1, 20])}
-    gru = node("GRU", ["xf", "W", "R", "B"], ["Y"], hidden_size=H)
-    found = check_causal(find_time(read(model([*head, gru], {"x": ["T", 1, 10]}, ["Y"], weights)), {}, 1))
-    assert found.places["V"] == Time(2)
-    assert found.places["Y"] == Time(0)
-    assert found.over_time == {"Y"}

@@ -1,0 +1,86 @@
+"""Which inputs and outputs are a state: by dataflow, by name, by metadata and by the caller's word."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from onnx import TensorProto
+
+from export.compiler.stream.steps import assert_steps_equal, node, step
+from export.graphs import assert_close, model, onnxruntime, rng
+from export.image_vm import ImageVM
+from streamgru.errors import ModelError
+from streamgru_export.compiler.compile import compile
+
+
+@pytest.mark.parametrize(
+    "name_in, name_out",
+    [("h_in", "h_out"), ("h", "hn"), ("hx", "hy"), ("a", "b"), ("onnx::GRU_1", "25"), ("state", "new_state")],
+)
+def test_a_pair_is_found_by_dataflow_whatever_its_names(name_in, name_out):
+    source = step(name_in, name_out)
+    compiled = compile(source)
+    assert (compiled.kind, compiled.pairs) == ("step", [(name_in, name_out)])
+    assert list(compiled.inputs) == ["x"]
+    assert list(compiled.outputs) == ["Y"]
+    assert_steps_equal(source, compiled)
+
+
+def test_a_pair_is_taken_from_the_metadata():
+    source = step("a", "b", metadata=json.dumps([["a", "b"]]))
+    assert compile(source).pairs == [("a", "b")]
+
+
+def test_an_empty_declaration_means_no_states():
+    source = step()
+    compiled = compile(source, state=[])
+    assert (compiled.pairs, compiled.states) == ([], {})
+    assert [*compiled.inputs, *compiled.outputs] == [p.name for p in (*source.graph.input, *source.graph.output)]
+    feeds = {n: rng().normal(size=shape).astype(np.float32) for n, shape in compiled.inputs.items()}
+    vm = ImageVM(compiled.image)
+    for _ in range(2):
+        assert_close(vm.step(feeds), onnxruntime(source, feeds))
+
+
+@pytest.mark.parametrize("metadata", ["{", "[1]", '[["h_in"]]', '[["h_in", "Y", "z"]]'])
+def test_broken_metadata_is_refused(metadata):
+    with pytest.raises(ModelError, match=r"streamgru\.state"):
+        compile(step(metadata=metadata))
+
+
+@pytest.mark.parametrize(
+    "pairs, message",
+    [([("x", "h_out")], "shape"), ([("q", "h_out")], "'q'"), ([("h_in", "q")], "'q'"), ([("h_in", "Y")], "shape")],
+)
+def test_a_declared_pair_that_is_none_is_refused(pairs, message):
+    with pytest.raises(ModelError, match=message):
+        compile(step(), state=pairs)
+
+
+def test_ids_that_come_out_as_they_go_in_are_no_state():
+    nodes = [node("Gather", ["table", "token"], ["e"]), node("ArgMax", ["e"], ["next"], axis=1, keepdims=0)]
+    source = model(nodes, {"token": [1]}, ["next"], {"table": np.eye(4, dtype=np.float32)},
+                   dtypes={"token": TensorProto.INT64, "next": TensorProto.INT64})  # fmt: skip
+    assert compile(source).pairs == []
+
+
+def test_a_frame_that_comes_out_as_it_goes_in_is_no_state():
+    source = step(tail=[node("Relu", ["x"], ["x_out"])], extra=["x_out"])
+    assert compile(source).pairs == [("h_in", "h_out")]
+
+
+def test_a_window_of_past_frames_is_a_state():
+    """cache' = [cache[1:], x]: what a causal convolution keeps."""
+    nodes = [
+        node("Concat", ["cache", "x"], ["window"], axis=2),
+        node("Conv", ["window", "k"], ["y"]),
+        node("Slice", ["window", "one", "end", "axis"], ["cache_out"]),
+    ]
+    constants = {"k": rng().normal(size=(4, 3, 3)).astype(np.float32), "one": np.array([1]), "end": np.array([9]),
+                 "axis": np.array([2])}  # fmt: skip
+    source = model(nodes, {"x": [1, 3, 1], "cache": [1, 3, 2]}, ["y", "cache_out"], constants)
+    compiled = compile(source)
+    assert compiled.pairs == [("cache", "cache_out")]
+    assert_steps_equal(source, compiled)

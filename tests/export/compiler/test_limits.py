@@ -1,0 +1,185 @@
+"""The limits of docs/security.md: each is what the page says, lets its last through and refuses the next.
+
+A limit that would take gigabytes to meet is made smaller for the test.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from export.graphs import model, node
+from streamgru import layout
+from streamgru.errors import ModelError
+from streamgru_export.compiler.graph import onnx_reader
+from streamgru_export.compiler.graph.onnx_reader import read
+from streamgru_export.compiler.static import specialise as static
+from streamgru_export.compiler.static.specialise import specialise
+
+PAGE = Path(__file__).parents[3] / "docs" / "security.md"
+GB = 2**30
+
+
+def relus(count):
+    """A chain of nodes."""
+    nodes = [node("Relu", ["x" if k == 0 else f"v{k}"], [f"v{k + 1}"]) for k in range(count)]
+    return model(nodes, {"x": [4]}, [f"v{count}"])
+
+
+def nested(depth):
+    """If inside of If, `depth` subgraphs deep."""
+    out = helper.make_tensor_value_info("o", TensorProto.FLOAT, [4])
+    other = helper.make_graph([helper.make_node("Neg", ["x"], ["o"])], "other", [], [out])
+    inner = helper.make_graph([helper.make_node("Abs", ["x"], ["o"])], "innermost", [], [out])
+    for k in range(depth - 1):
+        choice = helper.make_node("If", ["c"], ["o"], then_branch=inner, else_branch=other)
+        inner = helper.make_graph([choice], f"level{k}", [], [out])
+    choice = node("If", ["c"], ["y"], then_branch=inner, else_branch=other)
+    return model([choice], {"x": [4]}, ["y"], {"c": np.array(True)})
+
+
+def declaring(*shapes):
+    """A model with tensors of these shapes that hold no data."""
+    source = relus(1)
+    for k, shape in enumerate(shapes):
+        source.graph.initializer.add(name=f"w{k}", data_type=TensorProto.FLOAT, dims=shape)
+    return source
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        f"ONNX file, tensor, all tensors | {onnx_reader.MAX_FILE_BYTES // GB}, {onnx_reader.MAX_TENSOR_BYTES // GB}, "
+        f"{onnx_reader.MAX_TOTAL_BYTES // GB} GB",
+        f"ONNX nodes; depth of subgraphs; rank | {onnx_reader.MAX_NODES:,}; {onnx_reader.MAX_DEPTH}; {layout.MAX_RANK}",
+        f"ONNX: constants computed while compiling | {static.MAX_FOLDED_BYTES // GB} GB",
+        f"image: tensors, operators | 2^{layout.MAX_RECORDS.bit_length() - 1} each",
+        f"image: elements of a tensor; rank | 2^{(layout.MAX_ELEMENTS + 1).bit_length() - 1} − 1; {layout.MAX_RANK}",
+    ],
+)
+def test_the_limits_are_those_of_the_page(row):
+    assert f"| {row} |" in PAGE.read_text(encoding="utf-8").splitlines()
+
+
+def test_the_limits_are_whole_gigabytes_and_powers():
+    """So that none is rounded where the page is compared."""
+    for size in (onnx_reader.MAX_FILE_BYTES, onnx_reader.MAX_TENSOR_BYTES, onnx_reader.MAX_TOTAL_BYTES,
+                 static.MAX_FOLDED_BYTES):  # fmt: skip
+        assert size % GB == 0
+    for count in (layout.MAX_RECORDS, layout.MAX_ELEMENTS + 1):
+        assert count.bit_count() == 1
+
+
+def test_a_file_of_too_many_bytes_is_not_read(tmp_path, monkeypatch):
+    path = tmp_path / "m.onnx"
+    path.write_bytes(relus(1).SerializeToString())
+    monkeypatch.setattr(onnx_reader, "MAX_FILE_BYTES", path.stat().st_size)
+    assert len(read(path).nodes) == 1
+    monkeypatch.setattr(onnx_reader, "MAX_FILE_BYTES", path.stat().st_size - 1)
+    with pytest.raises(ModelError, match=r"'.*m\.onnx' is larger than \d+ bytes"):
+        read(path)
+
+
+def test_more_nodes_than_the_limit_are_refused(monkeypatch):
+    monkeypatch.setattr(onnx_reader, "MAX_NODES", 5)
+    assert len(read(relus(5)).nodes) == 5
+    with pytest.raises(ModelError, match="graph 'g' has 6 nodes; at most 5 are accepted"):
+        read(relus(6))
+
+
+def test_the_nodes_of_a_subgraph_are_counted_too(monkeypatch):
+    monkeypatch.setattr(onnx_reader, "MAX_NODES", 2)
+    out = helper.make_tensor_value_info("o", TensorProto.FLOAT, [4])
+    many = [helper.make_node("Abs", ["x"], [f"o{k}"]) for k in range(2)] + [helper.make_node("Neg", ["o1"], ["o"])]
+    branch = helper.make_graph(many, "branch", [], [out])
+    source = model([node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)], {"x": [4]}, ["y"],
+                   {"c": np.array(True)})  # fmt: skip
+    with pytest.raises(ModelError, match="graph 'branch' has 3 nodes"):
+        read(source)
+
+
+def test_subgraphs_deeper_than_the_limit_are_refused():
+    assert read(nested(onnx_reader.MAX_DEPTH)).nodes[0].op_type == "If"
+    with pytest.raises(ModelError, match=f"subgraphs nested deeper than {onnx_reader.MAX_DEPTH}"):
+        read(nested(onnx_reader.MAX_DEPTH + 1))
+
+
+@pytest.mark.parametrize("shape", [[2**29 + 1], [2**15, 2**15], [2**30, 0], [1, 2**62]])
+def test_a_tensor_that_declares_too_many_bytes_is_refused(shape):
+    """Before an empty dimension can hide the others."""
+    with pytest.raises(ModelError, match=f"'w0'.*{onnx_reader.MAX_TENSOR_BYTES} bytes are accepted at most"):
+        read(declaring(shape))
+
+
+def test_a_tensor_of_just_the_limit_is_refused_for_its_data_alone():
+    assert onnx_reader.MAX_TENSOR_BYTES == 4 * 2**29
+    with pytest.raises(ModelError, match="'w0': its data does not fit its shape"):
+        read(declaring([2**29]))
+
+
+def test_an_external_tensor_longer_than_the_limit_is_not_read(tmp_path, monkeypatch):
+    source = relus(1)
+    tensor = source.graph.initializer.add(name="w", data_type=TensorProto.FLOAT, dims=[8])
+    tensor.data_location = TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="w.bin")
+    (tmp_path / "w.bin").write_bytes(bytes(36))  # without a length it is the whole file, whatever the shape says
+    (tmp_path / "m.onnx").write_bytes(source.SerializeToString())
+    monkeypatch.setattr(onnx_reader, "MAX_TENSOR_BYTES", 32)
+    with pytest.raises(ModelError, match="'w': 36 bytes of external data; at most 32 are accepted"):
+        read(tmp_path / "m.onnx")
+
+
+def test_all_tensors_together_have_a_limit(monkeypatch):
+    """In initializers and in attributes."""
+    w = np.ones(8, np.float32)
+    constant = node("Constant", [], ["v"], value=helper.make_tensor("v", TensorProto.FLOAT, [8], w))
+    nodes = [constant, node("Add", ["x", "w"], ["s"]), node("Add", ["s", "v"], ["y"])]
+    source = model(nodes, {"x": [8]}, ["y"], {"w": w})
+    monkeypatch.setattr(onnx_reader, "MAX_TOTAL_BYTES", 2 * w.nbytes)
+    assert set(read(source).constants) == {"v", "w"}
+    monkeypatch.setattr(onnx_reader, "MAX_TOTAL_BYTES", 2 * w.nbytes - 1)
+    with pytest.raises(ModelError, match=f"the model's tensors exceed {2 * w.nbytes - 1} bytes in all"):
+        read(source)
+
+
+def test_an_input_of_too_many_dimensions_is_refused():
+    assert len(read(model([node("Relu", ["x"], ["y"])], {"x": [1] * 8}, ["y"])).inputs[0].shape) == 8
+    with pytest.raises(ModelError, match="'x' has 9 dimensions; at most 8"):
+        read(model([node("Relu", ["x"], ["y"])], {"x": [1] * 9}, ["y"]))
+
+
+def test_a_tensor_of_too_many_dimensions_is_refused():
+    with pytest.raises(ModelError, match="tensor 'w' has 9 dimensions; at most 8"):
+        read(model([node("Add", ["x", "w"], ["y"])], {"x": [1]}, ["y"], {"w": np.ones([1] * 9, np.float32)}))
+
+
+def test_a_computed_value_of_too_many_dimensions_is_refused():
+    shapes = {"s8": np.ones(8, np.int64), "s9": np.ones(9, np.int64)}
+    graph = specialise(read(model([node("Reshape", ["x", "s8"], ["y"])], {"x": [1]}, ["y"], shapes)), {})
+    assert graph.types["y"].shape == (1,) * 8
+    with pytest.raises(ModelError, match=r"Reshape_y.*too large"):
+        specialise(read(model([node("Reshape", ["x", "s9"], ["y"])], {"x": [1]}, ["y"], shapes)), {})
+
+
+@pytest.mark.parametrize("size, fits", [(2**31 - 1, True), (2**31, False)])
+def test_a_computed_value_of_too_many_elements_is_refused(size, fits):
+    source = model([node("Expand", ["x", "s"], ["y"])], {"x": [1]}, ["y"], {"s": np.array([size])})
+    if fits:
+        assert specialise(read(source), {}).types["y"].size == size
+        return
+    with pytest.raises(ModelError, match=r"Expand_y.*too large"):
+        specialise(read(source), {})
+
+
+def test_constants_computed_while_compiling_have_a_limit(monkeypatch):
+    """All of them together, however small each is."""
+    nodes = [node("Neg", ["w"], ["a"]), node("Abs", ["a"], ["b"]), node("Add", ["x", "b"], ["y"])]
+    graph = read(model(nodes, {"x": [8]}, ["y"], {"w": np.ones(8, np.float32)}))
+    monkeypatch.setattr(static, "MAX_FOLDED_BYTES", 64)
+    assert [n.op_type for n in specialise(graph, {}).nodes] == ["Add"]
+    monkeypatch.setattr(static, "MAX_FOLDED_BYTES", 63)
+    with pytest.raises(ModelError, match=r"Abs_b.*constants computed on the way exceed 63 bytes"):
+        specialise(graph, {})

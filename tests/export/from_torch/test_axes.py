@@ -1,0 +1,83 @@
+"""Time and batch axes are found by running the module on a longer example."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from export.from_torch.nets import (
+    EXPORTERS,
+    Net,
+    OneInput,
+    Step,
+    assert_agrees,
+    declared,
+    refused,
+)
+from streamgru_export.from_torch.export import export
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_an_example_of_size_one_keeps_its_axes_dynamic(path: Path, exporter: Any) -> None:
+    gru = nn.GRU(4, 8, batch_first=True)
+    example = torch.randn(1, 1, 4), torch.randn(1, 1, 8)
+    result = export(gru, example, path, stream="sequence", dynamic_batch=True, exporter=exporter)
+    assert result.kind == "sequence"
+    assert declared(path)["input"] == ["batch", "time", 4]
+    assert_agrees(path, gru, torch.randn(3, 6, 4), torch.randn(1, 3, 8))
+
+
+def test_unbatched_sequence(path: Path) -> None:
+    gru = nn.GRU(4, 8)
+    assert export(gru, torch.randn(5, 4), path).time_axis == {"input": 0, "y": 0}
+    assert_agrees(path, gru, torch.randn(9, 4))
+
+
+def test_time_axis_of_a_module_without_recurrent_layers_can_be_given(path: Path) -> None:
+    conv = OneInput(lambda self, x: self.conv(x), conv=nn.Conv1d(4, 4, 3, padding=1))
+    result = export(conv, torch.randn(1, 4, 6), path, exporter="legacy", time_axis=-1)
+    assert (result.kind, result.time_axis) == ("sequence", {"x": 2, "y": 2})
+    assert_agrees(path, conv, torch.randn(1, 4, 17))
+
+
+def test_bidirectional_over_time_is_exported_whole_with_a_warning(path: Path) -> None:
+    gru = nn.GRU(4, 8, bidirectional=True)
+    with pytest.warns(UserWarning, match="cannot stream"):
+        result = export(gru, torch.randn(5, 1, 4), path, exporter="legacy")
+    assert any("cannot stream" in w for w in result.warnings)
+
+
+def test_step_with_a_dynamic_batch(path: Path) -> None:
+    net = Net()
+    export(net, (torch.randn(1, 1, 4), torch.zeros(2, 1, 8)), path, dynamic_batch=True)
+    assert declared(path)["h_in"] == [2, "batch", 8]
+    assert_agrees(path, net, torch.randn(5, 1, 4), torch.randn(2, 5, 8))
+
+
+def test_bidirectional_over_frequency_inside_a_frame_is_a_step(path: Path) -> None:
+    def call(self: Any, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:  # x [1, T=1, F=6, C=4]
+        bands, _ = self.over_bands(x[:, 0])
+        y, h = self.over_time(bands.reshape(1, 1, 48), h)
+        return y, h
+
+    net = Step(call, over_bands=nn.GRU(4, 4, batch_first=True, bidirectional=True), over_time=nn.GRU(48, 8))
+    assert export(net, (torch.randn(1, 1, 6, 4), torch.zeros(1, 1, 8)), path, exporter="legacy").kind == "step"
+
+
+def test_bidirectional_step_is_refused(path: Path) -> None:
+    example = torch.randn(1, 1, 4), torch.zeros(2, 1, 8)
+    refused(path, nn.GRU(4, 8, bidirectional=True), example, "cannot know the frames to come")
+
+
+def test_sequence_without_a_time_axis_is_refused(path: Path) -> None:
+    example = torch.randn(1, 4), torch.zeros(1, 8)
+    refused(path, nn.GRUCell(4, 8), example, "no axis of the inputs", stream="sequence")
+
+
+def test_batch_fixed_in_the_code_is_refused(path: Path) -> None:
+    net = OneInput(lambda self, x: self.gru(x, torch.zeros(1, 2, 8))[0], gru=nn.GRU(4, 8))
+    refused(path, net, torch.randn(5, 2, 4), "refuses twice the batch", dynamic_batch=True)

@@ -1,0 +1,143 @@
+"""The module is copied, made plain and never changed; one that keeps a state or draws numbers is refused."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrizations
+
+from export.from_torch.nets import (
+    EXPORTERS,
+    Net,
+    OneInput,
+    assert_agrees,
+    operators,
+    refused,
+)
+from streamgru.errors import ExportError
+from streamgru_export.from_torch.export import export
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_training_mode_is_exported_as_eval_and_left_as_it_was(net_step: Any, exporter: Any) -> None:
+    net, before, path = net_step(exporter)
+    assert "Dropout" not in operators(path)
+    assert (net.training, net.gru.training, net.head.training) == (True, True, False)
+    assert all(torch.equal(x, before[name]) for name, x in net.state_dict().items())
+    assert all(p.requires_grad for p in net.parameters())
+
+
+PARAMETRIZATIONS: dict[str, Callable[[nn.Module, str], nn.Module]] = {
+    "weight_norm": parametrizations.weight_norm,
+    "spectral_norm": parametrizations.spectral_norm,
+    "orthogonal": parametrizations.orthogonal,
+    "weight_norm hook": nn.utils.weight_norm,
+    "spectral_norm hook": nn.utils.spectral_norm,
+}
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize("kind", PARAMETRIZATIONS)
+@pytest.mark.filterwarnings("ignore::FutureWarning")
+def test_parametrizations_become_plain_weights(path: Path, kind: str, exporter: Any) -> None:
+    net = Net()
+    PARAMETRIZATIONS[kind](net.gru, "weight_hh_l0")
+    PARAMETRIZATIONS[kind](net.head, "weight")
+    net(torch.randn(1, 3, 4))  # leaves computed weights in the module, which torch refuses to copy
+    parameters = [name for name, _ in net.named_parameters()]
+    example = torch.randn(1, 1, 4), torch.zeros(2, 1, 8)
+    export(net, example, path, exporter=exporter)
+    assert not {"ReduceL2", "Div", "Sqrt", "MatMul"} & set(operators(path))
+    assert [name for name, _ in net.named_parameters()] == parameters
+    assert_agrees(path, net, *example)
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
+def test_other_precisions_are_exported_in_float32_with_a_warning(path: Path, dtype: torch.dtype) -> None:
+    net = Net().to(dtype)
+    with pytest.warns(UserWarning, match=f"in {str(dtype).removeprefix('torch.')}: exported, and verified"):
+        export(
+            net,
+            (torch.randn(1, 1, 4, dtype=dtype), torch.zeros(2, 1, 8, dtype=dtype)),
+            path,
+            exporter="legacy",
+        )
+    assert {t.data_type for t in onnx.load(path).graph.initializer} <= {
+        onnx.TensorProto.FLOAT,
+        onnx.TensorProto.INT64,
+    }
+    assert net.head.weight.dtype == dtype
+
+
+def test_compiled_module_is_exported_as_the_module_it_wraps(path: Path) -> None:
+    gru = nn.GRU(4, 8)
+    export(torch.compile(gru), torch.randn(5, 1, 4), path, exporter="legacy")  # type: ignore[arg-type]
+    assert_agrees(path, gru, torch.randn(7, 1, 4))
+
+
+def copied(self: Any, x: Tensor) -> Tensor:
+    y, h = self.gru(x, self.memory)
+    self.memory.copy_(h)
+    return y
+
+
+def assigned(self: Any, x: Tensor) -> Tensor:
+    y, self.memory = self.gru(x, self.memory)
+    return y
+
+
+def in_a_list(self: Any, x: Tensor) -> Tensor:
+    y, self._held[0] = self.gru(x, self._held[0])
+    return y
+
+
+@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize("call, name", [(copied, "memory"), (assigned, "memory"), (in_a_list, r"_held\[0\]")])
+def test_state_in_the_module_is_refused(path: Path, call: Any, name: str, exporter: Any) -> None:
+    net = OneInput(call, gru=nn.GRU(4, 8), memory=torch.zeros(1, 1, 8), _held=[torch.zeros(1, 1, 8)])
+    refused(path, net, torch.randn(1, 1, 4), f"changes {name}.*state kept inside", exporter=exporter)
+
+
+def test_a_counter_in_the_module_is_only_warned_about(path: Path) -> None:
+    def call(self: Any, x: Tensor) -> Tensor:
+        self.calls += 1
+        return self.linear(x)
+
+    net = OneInput(call, linear=nn.Linear(4, 3), calls=torch.zeros((), dtype=torch.int64))
+    with pytest.warns(UserWarning, match="changes calls"):
+        export(net, torch.randn(1, 4), path, exporter="legacy")
+    assert net.calls == 0
+
+
+def test_randomness_in_eval_mode_is_refused(path: Path) -> None:
+    net = OneInput(lambda self, x: nn.functional.dropout(self.linear(x)), linear=nn.Linear(4, 30))
+    refused(path, net, torch.randn(1, 4), "draws random numbers")
+
+
+@pytest.mark.filterwarnings("ignore")  # torch says that this quantisation is going away
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_a_quantised_module_is_refused_by_its_layer(path: Path, exporter: Any) -> None:
+    """Both exporters fail on it, in the words of torch's C++."""
+    quantised = torch.ao.quantization.quantize_dynamic(Net().eval(), {nn.GRU}, dtype=torch.qint8)
+    with pytest.raises(ExportError, match=r"gru is quantised \(torch\.ao.*GRU\).*export the float module"):
+        export(quantised, (torch.randn(1, 1, 4), torch.zeros(2, 1, 8)), path, exporter=exporter)
+    assert not list(path.parent.iterdir())
+
+
+def test_what_is_no_module_is_refused(path: Path) -> None:
+    refused(path, lambda x: x, torch.randn(1, 1, 4), "expected a torch.nn.Module")
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")
+def test_scripted_module_is_refused(path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        scripted = torch.jit.script(nn.Linear(4, 3))
+    refused(path, scripted, torch.randn(1, 1, 4), "scripted or traced")

@@ -113,7 +113,7 @@ def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> Table:
     table = Table(*headers, box=SIMPLE_HEAD, show_edge=False, pad_edge=False)
     table.columns[0].min_width = 36
     for column in table.columns[1:]:
-        column.justify, column.min_width = "right", 10
+        column.justify, column.min_width = "right", 8
     for row in rows:
         table.add_row(*row)
     return table

@@ -186,7 +186,6 @@ def stages(source: Source, options: Options) -> Compiled:
     fuse_in_place(program)
     merge_copies_in_place(program)
     plan_in_place(program)
-    verify(program)
     nodes = census(graph, static.graph, lowered, program)
     about = {
         **_about(static, program, timeline, options),

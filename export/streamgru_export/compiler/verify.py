@@ -69,13 +69,13 @@ def _twins(ports: Sequence[Port], what: str) -> Iterator[str]:
 
 def _order(graph: Graph, outer: Collection[str]) -> Iterator[str]:
     """Every value is written once and before it is read."""
-    known = {*graph.constants, *(p.name for p in graph.inputs)}
+    known = {"", *graph.constants, *(p.name for p in graph.inputs)}
     for node in graph.nodes:
         if not node.op_type:
             yield f"{node} has no operator"
-        for i in node.inputs:
-            if i and i not in known and i not in outer:
-                yield f"{node} reads '{i}', which nothing before it writes"
+        if not known.issuperset(node.inputs):
+            yield from (f"{node} reads '{i}', which nothing before it writes" for i in node.inputs
+                        if i not in known and i not in outer)  # fmt: skip
         for value in node.attrs.values():
             if isinstance(value, Graph):
                 yield from problems_of_graph(value, {*outer, *known})
@@ -83,7 +83,6 @@ def _order(graph: Graph, outer: Collection[str]) -> Iterator[str]:
             if o and o in known:
                 yield f"{node} writes '{o}', which is written before"
             known.add(o)
-        known.discard("")  # an output that nobody wants
     for port in graph.outputs:
         if port.name not in known and port.name not in outer:
             yield f"nothing writes the graph output '{port.name}'"
@@ -92,10 +91,10 @@ def _order(graph: Graph, outer: Collection[str]) -> Iterator[str]:
 def _types(graph: Graph) -> Iterator[str]:
     """Every value has a type, and it is that of the constant or port of the name."""
     types = graph.types
-    for node in graph.nodes:
-        for name in (*node.inputs, *node.outputs):
-            if name and name not in types:
-                yield f"{node}: '{name}' has no type"
+    named = {name for node in graph.nodes for name in (*node.inputs, *node.outputs) if name}
+    if lost := named - types.keys():
+        node = next(n for n in graph.nodes if lost.intersection((*n.inputs, *n.outputs)))
+        yield f"{node}: '{min(lost)}' has no type"
     for name, value in graph.constants.items():
         if name not in types or (types[name].dtype, types[name].shape) != (value.dtype, value.shape):
             yield f"the constant '{name}' is {value.dtype}{list(value.shape)}, its type {types.get(name)}"

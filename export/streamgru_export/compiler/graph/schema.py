@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import onnx
 from onnx.defs import OpSchema
 
@@ -14,7 +15,13 @@ from streamgru.errors import ModelError
 
 from .graph import Node, TensorType
 
-ONNX_NAMES = {"float32": "tensor(float)", "int64": "tensor(int64)", "int32": "tensor(int32)", "bool": "tensor(bool)"}
+FLOAT = np.dtype(np.float32)
+ONNX_NAMES: dict[np.dtype[Any], str] = {
+    FLOAT: "tensor(float)",
+    np.dtype(np.int64): "tensor(int64)",
+    np.dtype(np.int32): "tensor(int32)",
+    np.dtype(np.bool_): "tensor(bool)",
+}
 WIDER = ("tensor(float16)", "tensor(bfloat16)", "tensor(double)")  # the reader makes float32 of them
 REDUCTION = ("none", "add", "mul", "max", "min")
 # Words that an attribute may hold.
@@ -23,6 +30,7 @@ WORDS = {("ScatterND", "reduction"): REDUCTION, ("ScatterElements", "reduction")
 WINDOWS = {"Conv", "ConvTranspose", "MaxPool", "AveragePool"}
 
 Shape = tuple[int, ...]
+Dtypes = tuple[np.dtype[Any] | None, ...]
 
 
 # ---- what a node is made of, before any shape is known ----
@@ -113,7 +121,7 @@ def check_operands(node: Node, types: Mapping[str, TensorType], opset: int) -> N
     unknown = next((i for i in node.inputs if i and i not in types), None)
     if unknown is not None:
         raise ModelError(f"{node} reads '{unknown}', which is no tensor that is known before it")
-    dtypes = tuple(types[i].dtype.name if i else "" for i in node.inputs)
+    dtypes = tuple([types[i].dtype if i else None for i in node.inputs])
     wrong = _dtype_that_does_not_fit(node.op_type, opset, dtypes)
     if wrong is not None:
         i, expected = wrong
@@ -138,24 +146,28 @@ def check_results(node: Node, types: Mapping[str, TensorType], results: Mapping[
 
 
 @lru_cache(maxsize=4096)
-def _dtype_that_does_not_fit(op_type: str, opset: int, dtypes: tuple[str, ...]) -> tuple[int, str] | None:
+def _dtype_that_does_not_fit(
+    op_type: str, opset: int, dtypes: tuple[np.dtype[Any] | None, ...]
+) -> tuple[int, str] | None:
     """The first input with a dtype that the schema does not allow, and what it does."""
     schema = _schema(op_type, opset)
     if schema is None:
         return None
     allowed = {c.type_param_str: set(c.allowed_type_strs) for c in schema.type_constraints}
-    bound: dict[str, str] = {}
+    bound: dict[str, np.dtype[Any]] = {}
     for i, dtype in enumerate(dtypes):
         formal = _formal(schema.inputs, i) if schema.inputs else None
-        if formal is None or not dtype:
+        if formal is None or dtype is None:
             continue
         kinds = allowed.get(formal.type_str, {formal.type_str})
-        if dtype == "float32" and kinds.intersection(WIDER):
+        if dtype == FLOAT and kinds.intersection(WIDER):
             kinds = {*kinds, ONNX_NAMES[dtype]}
         if ONNX_NAMES[dtype] not in kinds:
-            return i, " or ".join(sorted(name for name, known in ONNX_NAMES.items() if known in kinds)) or "another"
+            return i, " or ".join(
+                sorted(d.name for d, known in ONNX_NAMES.items() if known in kinds)
+            ) or "another dtype"
         if formal.is_homogeneous and bound.setdefault(formal.type_str, dtype) != dtype:
-            return i, bound[formal.type_str]
+            return i, bound[formal.type_str].name
     return None
 
 

@@ -34,7 +34,7 @@ def merge_copies_in_place(program: Program) -> None:
         return
     merger = _Merger(program)
     copies = [i for i, op in enumerate(program.operators) if op.code == Code.COPY]
-    for i in sorted(copies, key=lambda i: (-moved(program.operators[i])[0].size, i)):
+    for i in sorted(copies, key=lambda i: (-_moved(program.operators[i])[0].size, i)):
         if i not in merger.gone:
             merger.attempt(i)
     program.operators = [op for i, op in enumerate(program.operators) if i not in merger.gone]
@@ -53,7 +53,7 @@ def _all(t: Tensor) -> View:
     return View(t.root, t.base_offset, (t.size,), (1,))
 
 
-def moved(op: Operator) -> tuple[View, View]:
+def _moved(op: Operator) -> tuple[View, View]:
     """Source and destination of a COPY."""
     src, dst = op.inputs[0], op.outputs[0]
     assert src is not None
@@ -68,14 +68,14 @@ def moved(op: Operator) -> tuple[View, View]:
 
 def _reads(op: Operator) -> list[View]:
     if op.code == Code.COPY:
-        return [moved(op)[0]]
+        return [_moved(op)[0]]
     return [_all(t) for t in op.inputs if t is not None]
 
 
 def _writes(op: Operator) -> list[View]:
     """Exactly what is written."""
     if op.code == Code.COPY:
-        return [moved(op)[1]]
+        return [_moved(op)[1]]
     if op.code not in CELLS:
         return [_all(t) for t in op.outputs if t is not None]
     steps, batch, hidden, offset, over_time, over_batch = _named(op, "T", "B", "H", "y_offset", "y_t", "y_b")
@@ -169,7 +169,7 @@ class _Merger:
 
     def attempt(self, i: int) -> None:
         """Source into destination, or the other way round."""
-        src, dst = moved(self.operators[i])
+        src, dst = _moved(self.operators[i])
         in_a_row = all(d == 1 or s == t == e for d, s, t, e in
                        zip(src.shape, src.strides, dst.strides, row_major(src.shape), strict=True))  # fmt: skip
         if not in_a_row or src.tensor is dst.tensor:
@@ -260,7 +260,7 @@ def _stays(op: Operator, x: Tensor, y: Tensor, shift: int) -> bool:
     """Whether it is a COPY of elements to where they are already."""
     if op.code != Code.COPY:
         return False
-    src, dst = (_within(v, x, y, shift) for v in moved(op))
+    src, dst = (_within(v, x, y, shift) for v in _moved(op))
     return src.tensor is y and dst.same_place(src)
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from streamgru.layout import ALIGN, LISTS, MAX_RANK, PARAMETERS, Code, Dtype, Kind, Layout, index_of, lists_of
 
-from .copies import CELLS, moved
+from .copies import CELLS
 from .program import Operator, Program, Tensor
 from .views import row_major
 
@@ -35,18 +35,25 @@ def _tensor(t: Tensor, states: set[Tensor]) -> Iterator[str]:
     """Shape, dtype, and where its bytes are."""
     if t.dtype not in DTYPES or len(t.shape) > MAX_RANK or min(t.shape, default=1) < 1:
         yield f"tensor '{t.name}' is {t.dtype}{list(t.shape)}"
-    if (t.kind == Kind.CONSTANT) != (t.data is not None):
-        yield f"tensor '{t.name}': {t.kind.name} and data {t.data is not None}"
-    elif t.data is not None and t.layout == Layout.ROWS and (t.data.dtype, t.data.size) != (t.dtype, t.size):
-        yield f"tensor '{t.name}' is {t.dtype}{list(t.shape)}, its data {t.data.dtype} of {t.data.size}"
-    if t.base is not None:
+    if t.kind == Kind.CONSTANT:
+        yield from _constant(t)
+    elif t.data is not None:
+        yield f"tensor '{t.name}' of {t.kind.name} has data of a constant"
+    elif t.base is not None:
         fits = 0 <= t.base_offset <= t.base.size - t.size and t.base.base is None
-        if not fits or (t.base.kind, t.base.dtype) != (t.kind, t.dtype):
+        if not fits or t.base.kind != t.kind or t.base.dtype != t.dtype:
             yield f"tensor '{t.name}' of {t.size} at {t.base_offset} lies outside of '{t.base.name}' of {t.base.size}"
     elif t.kind == Kind.STATE and t not in states:
         yield f"tensor '{t.name}' is a state that the program does not list"
     if t.reset is not None and (t.reset.kind, t.reset.dtype, t.reset.size) != (Kind.CONSTANT, t.dtype, t.size):
         yield f"state '{t.name}' of {t.size} {t.dtype} is reset to {t.reset.size} {t.reset.dtype}"
+
+
+def _constant(t: Tensor) -> Iterator[str]:
+    if t.data is None or t.base is not None:
+        yield f"the constant '{t.name}' has no data of its own"
+    elif t.layout == Layout.ROWS and (t.data.dtype != t.dtype or t.data.size != t.size):
+        yield f"tensor '{t.name}' is {t.dtype}{list(t.shape)}, its data {t.data.dtype} of {t.data.size}"
 
 
 def _parameters(op: Operator) -> Iterator[str]:
@@ -56,10 +63,21 @@ def _parameters(op: Operator) -> Iterator[str]:
     if len(op.params) != count:
         yield f"{op.code.name} '{op.name}' has {len(op.params)} parameters, {count} were expected"
     elif op.code == Code.COPY:
-        for view in moved(op):
-            first, end = view.span()
-            if first < 0 or end > view.tensor.size:
-                yield f"COPY '{op.name}': elements {first} to {end} of '{view.tensor.name}' of {view.tensor.size}"
+        yield from _copy(op)
+
+
+def _copy(op: Operator) -> Iterator[str]:
+    """What is read and what is written lies inside of the tensors."""
+    rank, *offsets = (int(p) for p in op.params[:3])
+    dims = op.params[3 : 3 + rank]
+    for k, t in enumerate((op.inputs[0], op.outputs[0]), 1):
+        assert t is not None
+        first = last = offsets[k - 1]
+        for d, step in zip(dims, op.params[3 + k * rank : 3 + (k + 1) * rank], strict=True):
+            reach = int((d - 1) * step)
+            first, last = (first + reach, last) if reach < 0 else (first, last + reach)
+        if first < 0 or last >= t.size:
+            yield f"COPY '{op.name}': elements {first} to {last} of '{t.name}' of {t.size}"
 
 
 def _ports(program: Program) -> Iterator[str]:
@@ -98,7 +116,9 @@ def _order(program: Program, single: bool) -> Iterator[str]:
 def _addresses(program: Program, tensors: list[Tensor]) -> Iterator[str]:
     """Every tensor lies where its base does, aligned, inside of the arena or the state."""
     sizes = {Kind.ARENA: program.arena_bytes, Kind.STATE: program.state_bytes}
-    for t in (t for t in tensors if t.kind != Kind.CONSTANT):
+    for t in tensors:
+        if t.kind == Kind.CONSTANT:
+            continue
         if t.base is not None:
             if t.offset != t.base.offset + t.base_offset * t.dtype.itemsize:
                 yield f"the view '{t.name}' is not at its place in '{t.base.name}'"
@@ -113,24 +133,27 @@ def _addresses(program: Program, tensors: list[Tensor]) -> Iterator[str]:
 
 @dataclass(eq=False)
 class _Life:
-    """The bytes of a tensor from the first operator that touches it to the last."""
+    """The bytes begin .. end of a tensor from the first operator that touches it to the last."""
 
     tensor: Tensor
     first: int
     last: int
 
-    def meets(self, other: _Life) -> bool:
-        """Whether there is a byte that both are in; their times are known to meet."""
-        a, b = self.tensor, other.tensor
-        return a.offset < b.offset + b.nbytes and b.offset < a.offset + a.nbytes
+    def __post_init__(self) -> None:
+        self.begin = self.tensor.offset
+        self.end = self.begin + self.tensor.nbytes
 
 
 def _lives(program: Program) -> list[_Life]:
     lives = {t.root: _Life(t.root, -1, len(program.operators)) for t in (*program.inputs, *program.outputs)}
     for i, op in enumerate(program.operators):
         for t in (*op.inputs, *op.outputs):
-            if t is not None and t.kind == Kind.ARENA:
-                life = lives.setdefault(t.root, _Life(t.root, i, i))
+            if t is None or t.kind != Kind.ARENA:
+                continue
+            life = lives.get(t.root)
+            if life is None:
+                lives[t.root] = _Life(t.root, i, i)
+            else:
                 life.last = max(life.last, i)
     return sorted(lives.values(), key=lambda life: life.first)
 
@@ -141,8 +164,12 @@ def _sharing(program: Program) -> Iterator[str]:
     for life in _lives(program):
         alive = [a for a in alive if a.last >= life.first]
         for other in alive:
-            if life.meets(other) and not (
-                other.last == life.first and _takes_place(program.operators[life.first], other.tensor, life.tensor)
+            if (
+                life.begin < other.end
+                and other.begin < life.end
+                and not (
+                    other.last == life.first and _takes_place(program.operators[life.first], other.tensor, life.tensor)
+                )
             ):
                 yield f"'{other.tensor.name}' and '{life.tensor.name}' are alive at once and share bytes"
         alive.append(life)

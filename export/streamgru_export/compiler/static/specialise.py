@@ -133,7 +133,6 @@ class _Walk:
             self._of_tensors(node)
 
     def _of_tensors(self, node: Node) -> None:
-        check_operands(node, self.types, self.graph.opset)
         if node.op_type == "Identity" or _is_inference_dropout(node, self.constants):
             self._drop(node)
         elif node.op_type in ("Shape", "Size"):
@@ -171,6 +170,7 @@ class _Walk:
 
     def _drop(self, node: Node) -> None:
         """The output is the input. A Dropout's mask is all ones."""
+        check_operands(node, self.types, self.graph.opset)
         source = node.inputs[0]
         self.alias[node.outputs[0]] = source
         if source in self.constants:
@@ -179,6 +179,7 @@ class _Walk:
             self._set(node.outputs[1], np.ones(self.types[source].shape, np.bool_))
 
     def _shape(self, node: Node) -> None:
+        check_operands(node, self.types, self.graph.opset)
         shape = self.types[node.inputs[0]].shape
         if node.op_type == "Size":
             self._set(node.outputs[0], np.array(int(np.prod(shape)), np.int64))

@@ -86,7 +86,8 @@ def _sequence(timeline: Timeline, declared: tuple[Pair, ...] | None) -> Static:
     timed = {name for name, axis in axes.items() if axis is not None}
     streamed = _verified(timeline, make_stream(graph, causality.over_time, declared, timed))
     graph, histories = keep_history(streamed.graph, causality.places)
-    timeline.specialise.verify(graph)
+    if graph is not streamed.graph:
+        timeline.specialise.verify(graph)
     return Static(graph, "sequence", [*streamed.slots, *histories], streamed.pairs, axes, streamed.notes)
 
 

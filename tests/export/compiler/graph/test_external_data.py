@@ -79,3 +79,14 @@ def test_reads_what_onnx_itself_saves_externally(tmp_path):
     external_data_helper.convert_model_to_external_data(source, location="m.onnx.data", size_threshold=0)
     onnx.save(source, tmp_path / "m.onnx")
     np.testing.assert_array_equal(read(tmp_path / "m.onnx").constants["R"], weights["R"])
+
+
+@pytest.mark.parametrize("offset, length, fits", [(16, 32, True), (0, 32, True), (16, 33, False), (17, 32, False)])
+def test_a_range_that_ends_beyond_the_file_is_refused(tmp_path, offset, length, fits):
+    """The file has 48 bytes: a read would only be short."""
+    path = external(tmp_path, offset=offset, length=length)
+    if fits:
+        assert read(path).constants["w"].nbytes == 32
+        return
+    with pytest.raises(ModelError, match=rf"'w': bytes {offset} to {offset + length} lie beyond the end of"):
+        read(path)

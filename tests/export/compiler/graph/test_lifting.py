@@ -9,7 +9,7 @@ from onnx import helper
 from export.graphs import model, onnxruntime, rng, whole
 from streamgru_export.compiler.compile import compile
 from streamgru_export.compiler.graph.builder import Builder
-from streamgru_export.compiler.graph.graph import Graph, Node, Port
+from streamgru_export.compiler.graph.graph import Graph, Node, Port, TensorType
 from streamgru_export.compiler.graph.lifting import lift_node
 from streamgru_export.compiler.graph.onnx_reader import read
 from streamgru_export.compiler.static.specialise import specialise
@@ -40,6 +40,7 @@ NODES = {
     "layer norm": (node("LayerNormalization", ["x", "row"], ["y"]), {"row": np.float32([1, 2, 3, 4])}),
     "mean": (node("ReduceMean", ["x"], ["y"], axes=[-1, 0], keepdims=0), {}),
     "sum of all": (node("ReduceSum", ["x"], ["y"], keepdims=1), {}),
+    "sum over no axes": (node("ReduceSum", ["x"], ["y"], noop_with_empty_axes=1), {}),
     "sum": (node("ReduceSum", ["x", "axes"], ["y"]), {"axes": np.array([1])}),
     "argmax": (node("ArgMax", ["x"], ["y"], axis=-1), {}),
 }  # fmt: skip
@@ -65,8 +66,6 @@ def lifted(name):
 
 
 def _type(port):
-    from streamgru_export.compiler.graph.graph import TensorType
-
     return TensorType(port.dtype, port.shape)
 
 
@@ -80,7 +79,14 @@ def test_a_lifted_node_is_the_node_at_every_step(name):
     np.testing.assert_allclose(got, np.stack(steps), rtol=2e-6, atol=2e-6)
 
 
-@pytest.mark.parametrize("proto", [node("Conv", ["x", "w"], ["y"]), node("MatMul", ["w", "x"], ["y"])])
+@pytest.mark.parametrize(
+    "proto",
+    [
+        node("Conv", ["x", "w"], ["y"]),
+        node("MatMul", ["w", "x"], ["y"]),
+        node("Concat", ["x", "w"], ["y"], axis=0),
+    ],
+)
 def test_what_cannot_be_lifted_is_said_to_be(proto):
     source = model([proto], {"x": (1, 3, 3)}, ["y"], {"w": np.ones((1, 3, 3), np.float32)}, opset=17)
     step = specialise(read(source), {})

@@ -112,3 +112,44 @@ def test_local_functions_are_inlined():
     source.functions.append(function)
     source.opset_import.append(helper.make_opsetid("local", 1))
     assert [n.op_type for n in read(source).nodes] == ["Add"]
+
+
+def test_refuses_an_output_that_nothing_writes():
+    with pytest.raises(ModelError, match="nothing writes the graph output 'lost'"):
+        read(model([helper.make_node("Relu", ["x"], ["y"])], {"x": [1]}, ["y", "lost"]))
+
+
+@pytest.mark.parametrize("what", ["input", "output"])
+def test_refuses_two_ports_of_one_name(what):
+    source = relu()
+    ports = getattr(source.graph, what)
+    ports.append(ports[0])
+    with pytest.raises(ModelError, match=f"two graph {what}s are named '{ports[0].name}'"):
+        read(source)
+
+
+def test_refuses_sparse_weights():
+    source = relu()
+    sparse = source.graph.sparse_initializer.add(dims=[4])
+    sparse.values.CopyFrom(numpy_helper.from_array(np.float32([1]), "w"))
+    sparse.indices.CopyFrom(numpy_helper.from_array(np.int64([2])))
+    with pytest.raises(ModelError, match="sparse initializers are not supported"):
+        read(source)
+
+
+def test_refuses_an_attribute_of_another_type():
+    node = helper.make_node("Softmax", ["x"], ["y"], name="odd", axis=1.0)
+    with pytest.raises(ModelError, match=r"'odd': attribute 'axis' has another type"):
+        read(model([node], {"x": [1, 2]}, ["y"]))
+
+
+@pytest.mark.parametrize("inputs, outputs", [([], ["y"]), (["x", "x"], ["y"]), (["x"], ["y", "z"])])
+def test_refuses_a_node_of_too_few_or_too_many_operands(inputs, outputs):
+    node = helper.make_node("Relu", inputs, outputs, name="odd")
+    with pytest.raises(ModelError, match=rf"'odd' has {len(inputs)} inputs and {len(outputs)} outputs"):
+        read(model([node], {"x": [1]}, ["y"]))
+
+
+def test_refuses_a_node_without_an_output():
+    with pytest.raises(ModelError, match=r"'odd' has no output"):
+        read(model([helper.make_node("Relu", ["x"], [""], name="odd")], {"x": [1]}, ["x"]))

@@ -97,6 +97,23 @@ def test_what_mixes_rows_and_columns_stays_itself():
     assert rows.whole("y").name == "y"
 
 
+@pytest.mark.parametrize(
+    "nodes",
+    [
+        [node("Reshape", ["x", "groups"], ["y"])],
+        [node("Slice", ["x", "zero", "eight", "two", "two"], ["y"])],
+        [node("Gather", ["x", "odd"], ["y"], axis=2)],
+    ],
+    ids=["columns of several groups", "every other column", "columns out of order"],
+)
+def test_what_is_no_run_of_columns_stays_itself(nodes):
+    """Its elements lie apart, and a ref says from which column to which."""
+    known = {"groups": [2, 3, 3, 4], "zero": [0], "eight": [8], "two": [2], "odd": [1, 0, 2]}
+    used = {i for n in nodes for i in n.input}
+    rows, _, _ = refs(nodes, {k: np.array(v, np.int64) for k, v in known.items() if k in used})
+    assert rows.whole("y").name == "y"
+
+
 def test_a_constant_is_a_row_only_where_every_row_is_the_same():
     nodes = [node("Add", ["x", "row"], ["a"]), node("Add", ["x", "column"], ["b"]), node("Add", ["x", "number"], ["c"])]
     constants = {"row": np.arange(12, dtype=np.float32), "column": np.arange(3, dtype=np.float32)[:, None],

@@ -41,3 +41,9 @@ def test_a_scaled_tanh_without_its_numbers_is_refused(given, missing):
     """ONNX has no default for them."""
     with pytest.raises(ModelError, match=f"GRU_Y.*ScaledTanh has no default {missing}"):
         compile(sequence("GRU", activations=["Sigmoid", "ScaledTanh"], **given))
+
+
+@pytest.mark.parametrize("key", ["activation_alpha", "activation_beta"])
+def test_numbers_that_no_activation_takes_are_refused(key):
+    with pytest.raises(ModelError, match=rf"GRU_Y.*{key} has 1 value\(s\) more than the activations"):
+        compile(sequence("GRU", activations=["Sigmoid", "Tanh"], **{key: [0.5]}))

@@ -11,7 +11,7 @@ from onnx import helper
 
 from export.graphs import SEED, gru_weights, model, rng
 from export.image_vm import ImageVM
-from streamgru.errors import ImageError
+from streamgru.errors import ImageError, ModelError
 from streamgru_export.compiler.compile import compile
 from streamgru_export.compiler.program import image as images
 from streamgru_export.compiler.program.program import packed, word
@@ -135,3 +135,21 @@ def test_the_library_reads_what_is_written(compiled):
     for _ in range(5):
         x = r.normal(size=(1, 5)).astype(np.float32)
         np.testing.assert_allclose(stream.step(x), vm.step({"x": x})["Y"], rtol=0, atol=1e-6)
+
+
+def test_more_tensors_than_the_format_holds_are_refused(monkeypatch, compiled):
+    count = len(compiled.program.tensors())
+    monkeypatch.setattr(images, "MAX_TENSORS", count)
+    images.build(compiled.program, {})
+    monkeypatch.setattr(images, "MAX_TENSORS", count - 1)
+    with pytest.raises(ModelError, match=f"has {count} tensors; an image holds {count - 1} at most"):
+        images.build(compiled.program, {})
+
+
+def test_an_operator_of_more_words_than_the_format_holds_is_refused(monkeypatch, compiled):
+    most = max(len(op.params) for op in compiled.program.operators)
+    monkeypatch.setattr(images, "MAX_WORDS", most)
+    images.build(compiled.program, {})
+    monkeypatch.setattr(images, "MAX_WORDS", most - 1)
+    with pytest.raises(ModelError, match="too many operands for an image"):
+        images.build(compiled.program, {})

@@ -9,7 +9,8 @@ from export.graphs import gru_weights, model, rng
 from streamgru.errors import ModelError, ShapeError
 from streamgru_export.compiler.compile import compile
 from streamgru_export.compiler.program import image as images
-from streamgru_export.compiler.program.program import packed
+from streamgru_export.compiler.program import weights as weights_module
+from streamgru_export.compiler.program.program import Code, Kind, Operator, Program, Tensor, packed
 from streamgru_export.compiler.program.weights import packed_bytes, quantise_rows, unpacked
 
 F32, F16, I8 = 1, 5, 6
@@ -150,3 +151,13 @@ def test_ids_are_drawn_from_the_table_they_index():
 def test_an_unknown_format_is_refused():
     with pytest.raises(ModelError, match="weights='i4'"):
         compile(gru(), weights="i4")
+
+
+@pytest.mark.parametrize("columns, dtype", [(64, np.int8), (65, np.float32)])
+def test_rows_whose_sums_pass_32_bits_stay_float32(monkeypatch, columns, dtype):
+    monkeypatch.setattr(weights_module, "MOST_COLUMNS", 64)
+    w = packed("w", np.ones((32, columns), np.float32))
+    x, y = (Tensor(n, np.dtype(np.float32), s, Kind.ARENA) for n, s in (("x", (1, columns)), ("y", (1, 32))))
+    product = Operator(Code.AFFINE, [x, w, None], [y], [1, 32, columns, 0, 0.0, 0.0], "")
+    weights_module.convert(Program([product], [x], [y]), "i8")
+    assert w.dtype == dtype

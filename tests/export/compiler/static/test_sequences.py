@@ -5,7 +5,9 @@ from __future__ import annotations
 import warnings
 
 import numpy as np
+import pytest
 import torch
+from onnx import helper
 from torch import nn
 
 from export.cells import TOLERANCE, H, I, exported, grus
@@ -16,7 +18,9 @@ from export.compiler.static.keras import (
     node,
 )
 from export.graphs import assert_close, model, onnxruntime, stream, whole
+from streamgru.errors import ModelError
 from streamgru_export.compiler.compile import compile
+from streamgru_export.compiler.static import sequences
 
 
 class Scripted(nn.Module):
@@ -73,3 +77,24 @@ def test_sequences_of_known_length():
                    dtypes={"length": INT64})  # fmt: skip
     x = {"x": np.random.default_rng(1).normal(size=(2, 3)).astype(np.float32)}
     assert_close(whole(compile(source, mode="whole"), x), onnxruntime(source, x), 0.0)
+
+
+@pytest.mark.parametrize("position", [3, -4, 99])
+def test_a_position_outside_of_the_sequence_is_refused_by_node(position):
+    nodes = [node("SequenceConstruct", ["x", "x", "x"], ["s"]),
+             helper.make_node("SequenceAt", ["s", "at"], ["y"], name="pick")]  # fmt: skip
+    with pytest.raises(ModelError, match=r"'pick': position .* lies outside of its sequence of 3"):
+        compile(model(nodes, {"x": [2]}, ["y"], {"at": np.int64(position)}), mode="whole")
+
+
+def test_a_sequence_has_a_greatest_length(monkeypatch):
+    monkeypatch.setattr(sequences, "MAX_ITEMS", 2)
+    nodes = [node("SequenceEmpty", [], ["s0"])]
+    nodes += [helper.make_node("SequenceInsert", [f"s{k}", "x"], [f"s{k + 1}"], name=f"put{k}") for k in range(3)]
+    nodes.append(node("ConcatFromSequence", ["s3"], ["y"], axis=0))
+    with pytest.raises(ModelError, match=r"'put2': its sequence has more than 2 items"):
+        compile(model(nodes, {"x": [2]}, ["y"]), mode="whole")
+    del nodes[3]
+    nodes[-1].input[0] = "s2"
+    x = {"x": np.float32([1, 2])}
+    assert_close(whole(compile(model(nodes, {"x": [2]}, ["y"]), mode="whole"), x), {"y": np.float32([1, 2, 1, 2])}, 0)

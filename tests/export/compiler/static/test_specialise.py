@@ -128,3 +128,9 @@ def test_a_loop_over_sequences_is_refused_with_what_to_do():
     ]
     with pytest.raises(ModelError, match=r"'loop'.*one step"):
         specialise(read(model(nodes, {"x": [1]}, ["y"])), {})
+
+
+def test_an_output_without_elements_is_refused_by_name():
+    nodes = [node("Slice", ["x", "a", "b"], ["y"])]
+    with pytest.raises(ModelError, match=r"output 'y' is empty: its shape is \[0, 3\]"):
+        specialise(read(model(nodes, {"x": [2, 3]}, ["y"], {"a": np.array([1]), "b": np.array([1])})), {})

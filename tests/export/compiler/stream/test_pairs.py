@@ -13,6 +13,9 @@ from export.graphs import assert_close, model, onnxruntime, rng
 from export.image_vm import ImageVM
 from streamgru.errors import ModelError
 from streamgru_export.compiler.compile import compile
+from streamgru_export.compiler.graph.onnx_reader import read
+from streamgru_export.compiler.static.specialise import specialise
+from streamgru_export.compiler.stream.pairs import find_pairs
 
 
 @pytest.mark.parametrize(
@@ -84,3 +87,26 @@ def test_a_window_of_past_frames_is_a_state():
     compiled = compile(source)
     assert compiled.pairs == [("cache", "cache_out")]
     assert_steps_equal(source, compiled)
+
+
+def ports(nodes, inputs, outputs):
+    return specialise(read(model(nodes, inputs, outputs)), {})
+
+
+def test_a_name_in_two_declared_pairs_is_refused():
+    nodes = [node("Neg", ["h"], ["a"]), node("Abs", ["h"], ["b"])]
+    graph = ports(nodes, {"h": [3]}, ["a", "b"])
+    with pytest.raises(ModelError, match="stands in two pairs"):
+        find_pairs(graph, [("h", "a"), ("h", "b")], set())
+
+
+def test_an_output_that_does_not_depend_on_the_input_does_not_continue_it():
+    """Though it has the name and the shape."""
+    nodes = [node("Neg", ["x"], ["h_out"]), node("Add", ["x", "h_in"], ["y"])]
+    assert find_pairs(ports(nodes, {"x": [3], "h_in": [3]}, ["h_out", "y"]), None, set()) == [("h_in", "y")]
+
+
+def test_more_candidates_than_states_are_no_pairs():
+    nodes = [node("Neg", ["state"], ["a"]), node("Abs", ["state"], ["b"])]
+    assert find_pairs(ports(nodes, {"state": [3]}, ["a", "b"]), None, set()) == []
+    assert find_pairs(ports(nodes, {"state": [3]}, ["a"]), None, set()) == [("state", "a")]

@@ -184,3 +184,10 @@ def test_whole_mode_promotes_nothing():
     compiled = compile(source, mode="whole", length=T)
     assert (compiled.kind, compiled.states, compiled.time_axis) == ("whole", {}, {})
     assert_close(whole(compiled, {"x": x}), onnxruntime(source, {"x": x}))
+
+
+def test_lengths_of_zero_are_refused():
+    gru = node("GRU", ["x", "W", "R", "B", "lens"], ["Y"], hidden_size=H)
+    source = model([gru], {"x": ["T", 1, I]}, ["Y"], {**gru_weights(rng(), I, H), "lens": np.int32([0])})
+    with pytest.raises(ModelError, match=r"GRU_Y.*its sequence_lens are zero"):
+        compile(source)

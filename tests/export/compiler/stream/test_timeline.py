@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from export.compiler.stream.streams import H, I, gru_model, node
+from export.graphs import model
 from streamgru.errors import ModelError
+from streamgru_export.compiler.graph.onnx_reader import read
 from streamgru_export.compiler.stream.causal import check_causal
 from streamgru_export.compiler.stream.places import Time
 from streamgru_export.compiler.stream.timeline import find_time, unbake
@@ -78,3 +80,15 @@ def test_a_length_baked_into_a_reshape_is_freed():
     assert timeline is not None
     assert check_causal(timeline).places["y"] == Time(0)
     assert timeline.at(1).types["y"].shape == (1, 1, H)
+
+
+def test_a_dimension_is_bound_to_one_or_more():
+    with pytest.raises(ModelError, match=r"'B' = 0; a number >= 1"):
+        find_time(gru_model(["T", "B", I], outputs=("Y",)), {"B": 0}, 1)
+
+
+def test_a_dimension_that_is_neither_time_nor_batch_is_not_guessed():
+    nodes = [node("Relu", ["x"], ["y"])]
+    with pytest.raises(ModelError, match=r"the dimension 'bands' \(axis 2 of input 'x'\) is unbound"):
+        find_time(read(model(nodes, {"x": ["batch", 3, "bands"]}, ["y"])), {}, 1)
+    assert find_time(read(model(nodes, {"x": ["batch", 3, "bands"]}, ["y"])), {"bands": 4}, 2).dims["batch"] == 2

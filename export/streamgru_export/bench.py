@@ -21,9 +21,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 import streamgru
+from streamgru._types import Array
 from streamgru._workshop import workshop
 from streamgru.errors import OptionError
-from streamgru.tensors import Array
 
 from .environment import cpu_name
 

@@ -110,11 +110,18 @@ class Add(Protocol):
 
 def add_to(command: Add) -> None:
     """Adds the commands."""
+    for add in (_add_demo, _add_export, _add_train, _add_compile, _add_embed, _add_parity, _add_bench):
+        add(command)
+
+
+def _add_demo(command: Add) -> None:
     sub = command("demo", _demo, "go the whole road on a real series, in a minute", "streamgru demo -o build/demo")
     sub.add_argument("-o", "--output", type=Path, default=Path("build/demo"), metavar="FOLDER")
     sub.add_argument("--epochs", type=int, help="of the training (default: those of `streamgru train co2`)")
     sub.add_argument("--seed", type=int, default=0)
 
+
+def _add_export(command: Add) -> None:
     sub = command(
         "export",
         _export,
@@ -141,6 +148,8 @@ def add_to(command: Add) -> None:
     sub.add_argument("--seed", type=int, default=0, help="of the numbers in the example")
     sub.add_argument("-o", "--output", type=Path, required=True, metavar="ONNX")
 
+
+def _add_train(command: Add) -> None:
     sub = command(
         "train",
         _train,
@@ -159,6 +168,8 @@ def add_to(command: Add) -> None:
     )
     sub.add_argument("--resume", type=Path, metavar="CHECKPOINT", help="go on from a checkpoint.pt of this recipe")
 
+
+def _add_compile(command: Add) -> None:
     sub = command(
         "compile",
         _compile,
@@ -178,6 +189,8 @@ def add_to(command: Add) -> None:
     )
     sub.add_argument("--samples", type=Path, metavar="FRAMES", help="frames to measure that on, as for `streamgru run`")
 
+
+def _add_embed(command: Add) -> None:
     sub = command(
         "embed",
         _embed,
@@ -192,6 +205,8 @@ def add_to(command: Add) -> None:
     sub.add_argument("--steps", type=int, default=8, help="random frames to record and replay (default %(default)s)")
     sub.add_argument("--seed", type=int, default=0, help="of the frames")
 
+
+def _add_parity(command: Add) -> None:
     sub = command(
         "parity",
         _parity,
@@ -209,6 +224,8 @@ def add_to(command: Add) -> None:
     sub.add_argument("--html", type=Path, metavar="FILE", help="write the page with plots alone")
     sub.add_argument("--ci", action="store_true", help="print the verdict in one line")
 
+
+def _add_bench(command: Add) -> None:
     sub = command(
         "bench", _bench, "time a step, beside onnxruntime where it is installed", "streamgru bench model.onnx"
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgru.tensors import Array
+from streamgru._types import Array
 
 F64 = NDArray[np.float64]
 

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from streamgru._types import Array
 from streamgru.errors import ShapeError
 from streamgru.model import Model
-from streamgru.tensors import Array
 
 if TYPE_CHECKING:
     import onnx

@@ -8,7 +8,7 @@ from typing import Protocol
 
 import onnxruntime
 
-from streamgru.tensors import Array
+from streamgru._types import Array
 
 ERRORS_ARE_RAISED = 4  # the log level at which nothing is printed
 

@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 import weakref
 from collections.abc import Callable
-from typing import Any
 
 from ._kernel import ffi, lib
 from ._options import whole_number
 from ._status import aligned
+from ._types import CData
 from .errors import StreamgruError
 
 
@@ -33,7 +33,7 @@ class Threads:
         """OptionError: fewer than one, or more than there are processors; StreamgruError: the system gives none."""
         most = min(processors(), lib.SGRU_MOST_THREADS)
         self.n = n = whole_number("threads", n, 1, most, ", the processors that this process may use")
-        self.workers: Any = ffi.NULL
+        self.workers: CData = ffi.NULL
         self._end: Callable[[], object] = int  # nothing
         if n == 1:
             return
@@ -49,6 +49,6 @@ class Threads:
         self._end()
 
 
-def _stop(threads: Any, memory: object) -> None:
+def _stop(threads: CData, memory: object) -> None:
     """The memory is held until here."""
     lib.sgru_threads_stop(threads)

@@ -18,12 +18,13 @@ import numpy as np
 
 from . import denoise, info
 from ._printable import printable
+from ._types import Json
 from ._workshop import workshop
 from .errors import DataError, ModelError, StreamgruError
 from .files import read_frames, write_frames
 from .model import load
 
-Answer = tuple[bool, dict[str, Any], str]  # whether what was asked holds; for machines; for people
+Answer = tuple[bool, Json, str]  # whether what was asked holds; for machines; for people
 Command = Callable[[argparse.Namespace], Answer]
 
 # The commands of the workshop, for where it is not installed.

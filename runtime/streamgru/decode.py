@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ._types import Array
 from .errors import ModelError, OptionError, ShapeError
 from .model import Model
 
@@ -189,14 +190,14 @@ class SequenceWriter:
         return grown
 
 
-def log_softmax(logits: npt.NDArray[Any]) -> F64:
+def log_softmax(logits: Array) -> F64:
     """log p of logits [V], in float64."""
     shifted = logits.astype(np.float64) - float(np.max(logits))
     result: F64 = shifted - np.log(np.exp(shifted).sum())
     return result
 
 
-def draw(logits: npt.NDArray[Any], temperature: float, rng: np.random.Generator) -> int:
+def draw(logits: Array, temperature: float, rng: np.random.Generator) -> int:
     """A symbol drawn from softmax(logits / temperature).
 
     Raises

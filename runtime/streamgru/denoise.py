@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._types import Array
 from .errors import DataError, ModelError, ShapeError
 from .model import Model
 
@@ -44,7 +45,7 @@ class Bands:
         bins = np.arange(hop + 1)
         self.weights = np.stack([np.interp(bins, centres, row) for row in np.eye(len(centres))])  # [bands, bins]
 
-    def spectrum(self, frame: NDArray[Any]) -> NDArray[np.complex128]:
+    def spectrum(self, frame: Array) -> NDArray[np.complex128]:
         """Samples [..., 2 hop] -> bins [..., hop + 1]."""
         return np.fft.rfft(frame * self.window)
 
@@ -53,7 +54,7 @@ class Bands:
         energies: F64 = (x.real**2 + x.imag**2) @ self.weights.T
         return energies
 
-    def samples(self, x: NDArray[np.complex128], gains: NDArray[Any]) -> F64:
+    def samples(self, x: NDArray[np.complex128], gains: Array) -> F64:
         """Bins and gains [..., B] -> samples [..., 2 hop], to be overlapped and added."""
         return np.fft.irfft(x * (gains @ self.weights), 2 * self.hop) * self.window
 
@@ -108,7 +109,7 @@ class Denoiser:
         self._before = np.zeros(self.hop)  # the last hop of samples
         self._tail = np.zeros(self.hop)  # what the last frame adds to the next hop
 
-    def step(self, samples: NDArray[Any]) -> NDArray[np.float32]:
+    def step(self, samples: Array) -> NDArray[np.float32]:
         """The next `hop` samples in ±1 -> the denoised hop before. [hop] of float32.
 
         Raises
@@ -129,7 +130,7 @@ class Denoiser:
         self._before, self._tail = new, out[self.hop :]
         return done.astype(np.float32)
 
-    def denoise(self, samples: NDArray[Any]) -> NDArray[np.float32]:
+    def denoise(self, samples: Array) -> NDArray[np.float32]:
         """A whole recording [N], from a fresh state; the output is as long and not late."""
         self.reset()
         hops = -(-len(samples) // self.hop) + 1
@@ -165,7 +166,7 @@ def read_wav(path: str | os.PathLike[str]) -> tuple[int, NDArray[np.float32]]:
     return rate, samples.reshape(-1, channels)
 
 
-def write_wav(path: str | os.PathLike[str], rate: int, samples: NDArray[Any]) -> None:
+def write_wav(path: str | os.PathLike[str], rate: int, samples: Array) -> None:
     """Samples [N] or [N, channels] in ±1, as PCM of 16 bits; what is louder is cut."""
     pcm = np.rint(np.clip(samples, -1, 32767 / 32768) * 32768).astype("<i2")
     with wave.open(os.fspath(path), "wb") as file:

@@ -9,12 +9,12 @@ from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
-from numpy.typing import NDArray
 
+from ._types import Array
 from .errors import DataError
 from .tensors import TensorInfo
 
-Arrays = dict[str, NDArray[Any]]
+Arrays = dict[str, Array]
 
 
 def read_frames(path: Path, inputs: Sequence[TensorInfo]) -> Arrays:
@@ -45,7 +45,7 @@ def _read_numpy(path: Path) -> Arrays:
         raise DataError(f"{path} is no {path.suffix} of plain numbers: {error}") from None
 
 
-def _as_frames(array: NDArray[Any], tensor: TensorInfo, path: Path) -> NDArray[Any]:
+def _as_frames(array: Array, tensor: TensorInfo, path: Path) -> Array:
     """The array in the model's dtype, with its time axis where the model's is.
 
     Frames may also stand on the first axis, each in its shape (up to axes of length 1) or flat.
@@ -68,7 +68,7 @@ def _squeezed(shape: Sequence[int]) -> list[int]:
     return [size for size in shape if size != 1]
 
 
-def _read_csv(path: Path, dtype: Any) -> NDArray[Any]:
+def _read_csv(path: Path, dtype: Any) -> Array:
     """One frame in each line, numbers between commas; `#` begins a comment."""
     with path.open(newline="", encoding="utf-8") as file:
         rows = [row for row in csv.reader(line for line in file if not line.startswith("#")) if row]

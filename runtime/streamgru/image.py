@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ._kernel import ffi, lib
 from ._status import aligned, raise_for
+from ._types import Json
 from .errors import ImageError
 from .layout import ALIGN, Dtype, header_of
 from .tensors import FRAME_DTYPES, TensorInfo
@@ -57,7 +58,7 @@ class Image:
         self._buffer = ffi.from_buffer(memory)
         self._c = ffi.new("sgru_model *")
         raise_for(lib.sgru_model_open(self._c, self._buffer, len(memory)), name)
-        self.metadata: dict[str, Any] = _metadata(memory, name)
+        self.metadata: Json = _metadata(memory, name)
         self.inputs = self._tensors(lib.SGRU_INPUT, self._c.n_inputs)
         self.outputs = self._tensors(lib.SGRU_OUTPUT, self._c.n_outputs)
         self.states = self._tensors(lib.SGRU_STATE, self._c.n_states)
@@ -124,7 +125,7 @@ class Image:
         return f"<streamgru.{type(self).__name__} " + "inputs: {}; outputs: {}; states: {}>".format(*names)
 
 
-def _metadata(image: npt.NDArray[np.uint8], name: str) -> dict[str, Any]:
+def _metadata(image: npt.NDArray[np.uint8], name: str) -> Json:
     """The JSON block of an image that the core has found whole."""
     header = header_of(image)
     at, size = int(header["json"]), int(header["json_size"])

@@ -12,6 +12,7 @@ import numpy as np
 
 from ._isa import isa
 from ._printable import printable
+from ._types import Json
 from .errors import CannotStreamError, ModelError
 from .model import load
 from .notes import notes_of
@@ -23,7 +24,7 @@ ABOUT = ("sample_rate", "labels", "normalisation", "meta")
 MOST_TEXT = 100  # of one of them
 
 
-def describe(path: Path) -> dict[str, Any]:
+def describe(path: Path) -> Json:
     """Everything about the model at `path`, as plain data.
 
     Raises
@@ -67,12 +68,12 @@ def describe(path: Path) -> dict[str, Any]:
     }
 
 
-def _tensor(t: TensorInfo) -> dict[str, Any]:
+def _tensor(t: TensorInfo) -> Json:
     more = {"replaces": list(t.source)} if t.source else {}
     return {"name": t.name, "shape": list(t.shape), "dtype": np.dtype(t.dtype).name, "time_axis": t.time_axis, **more}
 
 
-def text(data: dict[str, Any]) -> str:
+def text(data: Json) -> str:
     """The same for people."""
     parts = [[f"{data['model']}, {data['weights']} weights, kernels {data['isa']}"]]
     if not data["streams"]:
@@ -90,7 +91,7 @@ def text(data: dict[str, Any]) -> str:
     return "\n\n".join("\n".join(part) for part in parts if part)
 
 
-def _ports(data: dict[str, Any]) -> list[str]:
+def _ports(data: Json) -> list[str]:
     lines = []
     for kind in ("inputs", "outputs", "states"):
         for t in data[kind]:
@@ -104,7 +105,7 @@ def _ports(data: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _about(about: dict[str, Any]) -> list[str]:
+def _about(about: Json) -> list[str]:
     """What the export was told of the model."""
     texts = {key.replace("_", " "): json.dumps(value, ensure_ascii=False) for key, value in about.items()}
     return [f"{key:<13} {text if len(text) <= MOST_TEXT else text[:MOST_TEXT] + '...'}" for key, text in texts.items()]
@@ -121,7 +122,7 @@ def _nodes(nodes: Any) -> list[str]:
     return lines
 
 
-def _times(data: dict[str, Any]) -> list[str]:
+def _times(data: Json) -> list[str]:
     frame = "a frame" if data["frames"] == 1 else f"{data['frames']} frames at once"
     lines = [
         f"operators in {frame}: {data['step_ns'] / 1e3:.2f} µs",

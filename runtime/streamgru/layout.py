@@ -15,6 +15,8 @@ from typing import Any, TypeAlias
 import numpy as np
 import numpy.typing as npt
 
+from ._types import AnyDtype
+
 MAGIC = b"SGRU\r\n\x1a\n"
 VERSION = 1
 ALIGN = 64  # bytes: where sections and constants begin
@@ -40,17 +42,17 @@ class Dtype(IntEnum):
     I8 = 6
 
     @property
-    def numpy(self) -> np.dtype[Any]:
+    def numpy(self) -> AnyDtype:
         """As NumPy has it."""
         return _NUMPY[self]
 
     @classmethod
-    def of(cls, dtype: np.dtype[Any]) -> Dtype:
+    def of(cls, dtype: AnyDtype) -> Dtype:
         """The code of a NumPy dtype; KeyError where an image cannot hold it."""
         return _DTYPES[dtype]
 
 
-_NUMPY: dict[Dtype, np.dtype[Any]] = {
+_NUMPY: dict[Dtype, AnyDtype] = {
     Dtype.F32: np.dtype(np.float32),
     Dtype.I64: np.dtype(np.int64),
     Dtype.I32: np.dtype(np.int32),

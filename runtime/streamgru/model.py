@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ._options import as_path, one_of, refuse_unknown
 from ._status import aligned
+from ._types import Array, Frames, Json, Outputs
 from ._workshop import workshop
 from .errors import ModelError, OptionError
 from .image import Image
@@ -20,7 +21,7 @@ from .layout import HEADER, header_of
 from .pool import Pool
 from .sequences import run_fresh
 from .stream import Stream
-from .tensors import Array, Frames, Outputs, by_name
+from .tensors import by_name
 
 if TYPE_CHECKING:
     from ._workshop import WholeModel
@@ -231,7 +232,7 @@ def load(
     """
     refuse_unknown(load, unknown)
     path = as_path("path", path)
-    given: dict[str, Any] = {
+    given: Json = {
         "mode": mode, "length": length, "weights": weights, "batch": batch, "dims": dims, "time_axis": time_axis,
         "state": state, "tolerance": tolerance, "samples": samples,
     }  # fmt: skip
@@ -253,7 +254,7 @@ def load(
     return Model(compiled.image, str(path), threads=threads)
 
 
-UNSAID: dict[str, Any] = {"mode": "stream", "weights": "f32", "batch": 1}  # what an option is where nobody gives it
+UNSAID: Json = {"mode": "stream", "weights": "f32", "batch": 1}  # what an option is where nobody gives it
 
 
 def _read_image(path: Path, file: BinaryIO, mapped: bool, said: Mapping[str, Any]) -> npt.NDArray[np.uint8]:

@@ -17,9 +17,10 @@ from ._kernel import ffi, lib
 from ._options import one_of, whole_number
 from ._status import aligned, raise_for
 from ._threads import Threads
+from ._types import Array, Frames
 from .errors import ModelError, NonFiniteError, OptionError, ShapeError, SlotError, StateError
 from .image import Image
-from .tensors import Array, Frames, as_list, check_array, one_or_all
+from .tensors import as_list, check_array, one_or_all
 
 Slots: TypeAlias = "Sequence[int] | npt.NDArray[np.integer[Any]]"
 

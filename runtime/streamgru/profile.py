@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from . import layout
 from ._kernel import ffi, lib
 from ._status import raise_for
+from ._types import Array
 from .model import Model
 
 LONGEST = 0.5  # seconds, for all steps together
@@ -53,7 +52,7 @@ def profile(model: Model, seed: int = 0) -> list[Kind]:
     return sorted(found, key=lambda kind: -kind.ns)
 
 
-def _times(model: Model, seed: int, count: int) -> NDArray[Any]:
+def _times(model: Model, seed: int, count: int) -> Array:
     """Nanoseconds of each operator: medians over many steps, the clock's own taken off."""
     random = np.random.default_rng(seed)
     clock = ffi.addressof(lib, "sgru_nanoseconds")
@@ -69,7 +68,7 @@ def _times(model: Model, seed: int, count: int) -> NDArray[Any]:
             raise_for(lib.sgru_profile(stream._c, clock, ticks), "profiling a step")
             done += 1
     medians = np.median(steps[:done].astype(np.float64), axis=0)
-    times: NDArray[Any] = np.maximum(medians[:-1] - medians[-1], 0.0)
+    times: Array = np.maximum(medians[:-1] - medians[-1], 0.0)
     return times
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from ._types import Array, Frames
 from .errors import ModelError, ShapeError
 from .image import Image
 from .stream import Stream
-from .tensors import Array, Frames, TensorInfo, as_frame, as_frames, as_list, by_name, one_or_all
+from .tensors import TensorInfo, as_frame, as_frames, as_list, by_name, one_or_all
 
 
 def run_fresh(stream: Stream, x: Frames, lengths: npt.ArrayLike | None) -> Array:

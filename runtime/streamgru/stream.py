@@ -11,7 +11,6 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from itertools import cycle
-from typing import Any
 
 import numpy as np
 
@@ -19,10 +18,11 @@ from ._kernel import ffi, lib
 from ._options import one_of, whole_number
 from ._status import aligned, raise_for
 from ._threads import Threads
+from ._types import Array, CData, Frames
 from .errors import ModelError, NonFiniteError, OptionError, ShapeError, StateError
 from .image import Image
 from .layout import rounded
-from .tensors import Array, Frames, TensorInfo, as_frame, as_frames, as_list, check_array, one_or_all
+from .tensors import TensorInfo, as_frame, as_frames, as_list, check_array, one_or_all
 
 MOST_FRAMES = 2**31  # in a block
 LOCKED_BYTES = 1 << 20  # a step over weights of this size takes some microseconds: it keeps the interpreter lock
@@ -33,8 +33,8 @@ RESULTS = 4  # a step fills these in turn, or a new one where somebody still hol
 class Slot:
     """The results of one step, and the call that fills them."""
 
-    call: Any  # sgru_call *
-    pointers: Any  # void *[], to the arrays
+    call: CData  # sgru_call *
+    pointers: CData  # void *[], to the arrays
     arrays: list[Array] = field(default_factory=list)
     by_name: dict[str, Array] = field(default_factory=dict)
 
@@ -73,7 +73,7 @@ class Stream:
         self.y = one_or_all(model.outputs, self._outputs)
         self._prepare_fast_path()
 
-    def _view(self, pointer: Any, tensor: TensorInfo) -> Array:
+    def _view(self, pointer: CData, tensor: TensorInfo) -> Array:
         """The stream's own memory at `pointer`, as an array."""
         start = int(ffi.cast("uintptr_t", pointer)) - self._memory.ctypes.data
         count = int(np.prod(tensor.shape, dtype=np.int64)) * tensor.dtype.itemsize

@@ -7,18 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias
+from typing import Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from ._printable import printable
+from ._types import AnyDtype, Array, Frames, Outputs
 from .errors import ShapeError
 from .layout import Dtype
-
-Array: TypeAlias = npt.NDArray[Any]
-Frames: TypeAlias = "Array | Mapping[str, Array]"
-Outputs: TypeAlias = "Array | dict[str, Array]"
 
 FRAME_DTYPES = (Dtype.F32, Dtype.I64, Dtype.I32, Dtype.BOOL)
 
@@ -43,7 +39,7 @@ class TensorInfo:
 
     name: str
     shape: tuple[int, ...]
-    dtype: np.dtype[Any]
+    dtype: AnyDtype
     time_axis: int | None = None
     source: tuple[str, str] | None = None
     batch_axis: int | None = None

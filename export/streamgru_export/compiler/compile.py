@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Never, TypeAlias
 
 from streamgru._options import refuse_unknown
+from streamgru._types import Frames
 from streamgru.errors import ModelError
 from streamgru.model import Model, Weights
 from streamgru.notes import Note, plain
-from streamgru.tensors import Frames
 
 from ..properties import about as about_model
 from ..properties import time_axes

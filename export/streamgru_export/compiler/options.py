@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
 from streamgru._options import one_of, whole_number
+from streamgru._types import Frames
 from streamgru.errors import OptionError
 from streamgru.model import Weights
-from streamgru.tensors import Frames
 
 Mode: TypeAlias = Literal["stream", "whole"]
 MOST = 2**31 - 1  # of a dimension: the C core counts elements in 31 bits

@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 
+from streamgru._types import Array
 from streamgru.errors import OptionError
 from streamgru.model import Model, load
-from streamgru.tensors import Array
 
 from ..frames import random_frames
 from .amalgamate import amalgamate, sources_folder

@@ -17,8 +17,8 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from streamgru._types import Array
 from streamgru.errors import ExportError
-from streamgru.tensors import Array
 
 from ..lost_reset import suspicious_grus
 from ..ort import Session, open_session

@@ -21,8 +21,8 @@ from onnx.inliner import inline_local_functions
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
 
+from streamgru._types import Array
 from streamgru.errors import ModelError, ShapeError
-from streamgru.tensors import Array
 
 from .layers import batch_normalization, conv_transpose
 from .recurrent import F64, gru, lstm, rnn

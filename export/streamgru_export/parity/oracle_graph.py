@@ -7,7 +7,7 @@ from pathlib import Path
 
 import onnx
 
-from streamgru.tensors import Array
+from streamgru._types import Array
 
 from ..oracle.model import Float64Model
 from .traces import Arrays, its_reason

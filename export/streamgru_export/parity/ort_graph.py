@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from streamgru.tensors import Array
+from streamgru._types import Array
 
 from ..ort import open_session
 from .traces import Arrays, Case, its_reason

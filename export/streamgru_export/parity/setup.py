@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from streamgru._options import as_path
+from streamgru._types import Array
 from streamgru.model import Model, load
-from streamgru.tensors import Array
 
 if TYPE_CHECKING:
     import torch

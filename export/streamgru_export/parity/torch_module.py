@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from streamgru.tensors import Array
+from streamgru._types import Array
 
 from ..differences import Trace
 from ..torch_modes import eval_mode

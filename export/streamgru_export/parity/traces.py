@@ -16,11 +16,12 @@ from typing import Protocol, TypedDict
 import numpy as np
 from numpy.typing import NDArray
 
+from streamgru._types import Array, Frames
 from streamgru.errors import StreamgruError
 from streamgru.model import Model, NonFinite
 from streamgru.notes import Note, notes_of
 from streamgru.stream import Stream
-from streamgru.tensors import Array, Frames, TensorInfo
+from streamgru.tensors import TensorInfo
 
 from ..differences import Trace
 

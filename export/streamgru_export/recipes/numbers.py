@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 import streamgru
+from streamgru._types import Array
 from streamgru.decode import SequenceWriter
-from streamgru.tensors import Array
 
 from ..training.config import TrainConfig
 from ..training.fit import Task, fit

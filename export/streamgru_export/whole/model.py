@@ -14,11 +14,12 @@ import numpy as np
 import numpy.typing as npt
 
 from streamgru._isa import isa
+from streamgru._types import Array, Frames
 from streamgru.errors import ModelError, ShapeError
 from streamgru.model import Model, NonFinite, Weights
 from streamgru.sequences import checked_lengths
 from streamgru.stream import Stream
-from streamgru.tensors import Array, Frames, as_list, one_or_all
+from streamgru.tensors import as_list, one_or_all
 
 from .graph import WholeGraph
 

@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
+from streamgru._types import Array
 from streamgru.errors import ShapeError
-from streamgru.tensors import Array
 
 from ..compiler.graph.dtypes import FED
 from .graph import NodeArg, WholeGraph

@@ -18,8 +18,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
+from streamgru._types import Array
 from streamgru.layout import Code, Kind, index_of, lists_of
-from streamgru.tensors import Array
 
 from .program import Operator, Program, Tensor
 from .views import View, row_major

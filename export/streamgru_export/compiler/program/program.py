@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 
+from streamgru._types import Array
 from streamgru.layout import BLOCK_ROWS, Code, Kind, Layout, block_lines, last_block_rows
-from streamgru.tensors import Array
 
 
 @dataclass(eq=False)

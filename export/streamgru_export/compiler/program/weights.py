@@ -9,8 +9,8 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+from streamgru._types import Array
 from streamgru.layout import BLOCK_ROWS, LINE, MAX_COLUMNS_I8, Layout, block_lines, block_lines_i8
-from streamgru.tensors import Array
 
 from .program import Program, Tensor
 

@@ -42,6 +42,20 @@ def test_refuses_outputs_that_are_none(outputs, message):
         check_model(read(model([node("Relu", ["x"], ["y"])], {"x": [1]}, outputs)))
 
 
+def test_refuses_an_output_that_nothing_writes():
+    with pytest.raises(ModelError, match="nothing writes the graph output 'lost'"):
+        check_model(read(model([helper.make_node("Relu", ["x"], ["y"])], {"x": [1]}, ["y", "lost"])))
+
+
+@pytest.mark.parametrize("what", ["input", "output"])
+def test_refuses_two_ports_of_one_name(what):
+    source = model([node("Relu", ["x"], ["y"])], {"x": [1]}, ["y"])
+    ports = getattr(source.graph, what)
+    ports.append(ports[0])
+    with pytest.raises(ModelError, match=f"two graph {what}s are named '{ports[0].name}'"):
+        check_model(read(source))
+
+
 def branch(reads: str) -> Graph:
     """x -> If, whose branches read one value."""
     bodies = {

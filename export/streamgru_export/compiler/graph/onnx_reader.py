@@ -105,8 +105,8 @@ class _Reader:
         model = self.model
         opset = self._opset()
         graph = self._graph(model.graph, opset, 0)
-        graph.producer = f"{model.producer_name} {model.producer_version}".strip()
-        graph.metadata = {p.key: p.value for p in model.metadata_props}
+        graph.producer = f"{_text(model.producer_name)} {_text(model.producer_version)}".strip()
+        graph.metadata = {_text(p.key): _text(p.value) for p in model.metadata_props}
         if self.narrowed:
             graph.notes.append(f"{', '.join(sorted(self.narrowed))} converted to float32")
         return graph
@@ -192,8 +192,8 @@ class _Reader:
         node = Node(_text(proto.op_type), _text(proto.name), inputs, outputs)
         if proto.domain not in ("", "ai.onnx"):
             raise ModelError(f"{node}: the operator domain '{proto.domain}' is not supported; only ONNX's own is")
-        meta = {p.key: p.value for p in proto.metadata_props}
-        node.from_torch_gru = node.op_type == "GRU" and is_of_torch(self.model.producer_name, meta)
+        meta = {_text(p.key): _text(p.value) for p in proto.metadata_props}
+        node.from_torch_gru = node.op_type == "GRU" and is_of_torch(_text(self.model.producer_name), meta)
         check_attribute_types(node, graph.opset, {_text(a.name): a.type for a in proto.attribute})
         for a in proto.attribute:
             node.attrs[a.name] = self._attribute(a, node, graph.opset, depth)

@@ -226,6 +226,8 @@ def _channels(node: Node, shapes: list[Shape | None]) -> None:
     """BatchNormalization, InstanceNormalization: a number for each channel."""
     x = _first(shapes)
     _expect(node, len(x) >= 2, f"X {list(x)} has no channels")
+    if node.attrs.get("spatial", 1) == 0:
+        return  # a number for each entry, which the lowering refuses by that name
     for i, shape in enumerate(shapes[1:], 1):
         _expect(node, shape == (x[1],), f"'{node.inputs[i]}' {list(shape or ())} for {x[1]} channels")
 

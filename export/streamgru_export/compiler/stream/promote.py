@@ -10,6 +10,7 @@ import numpy as np
 
 from streamgru.errors import CannotStreamError, Obstacle
 
+from ..graph.evaluate import evaluate
 from ..graph.graph import Array, Graph, Node, Port, TensorType, live_nodes
 from ..graph.kinds import RECURRENT
 from ..graph.recurrent import recurrent
@@ -144,14 +145,25 @@ def _reset(streamed: Streamed, node: Node, name: str) -> Array | None:
         graph.inputs = [p for p in graph.inputs if p.name != root]
         streamed.notes.append(
             f"input '{root}' is the initial state of {node} and no output returns it: "
-            "it is kept inside, and starts as zeros"
+            "it is kept inside, and starts as it does from zeros"
         )
-        return None
+        return _from_zeros(graph, root, name)
     if roots == set() or not any(p.name == r for p in graph.inputs for r in roots):
         return None
     why = f"its initial state '{name}' is computed from inputs"
     remedy = "Give it as an input of its own, and its final state as an output"
     raise CannotStreamError([Obstacle(str(node), why, remedy)])
+
+
+def _from_zeros(graph: Graph, root: str, name: str) -> Array:
+    """A value that depends on one input alone, for zeros there; the nodes that compute it go."""
+    values = {**graph.constants, root: np.zeros(graph.types[root].shape, graph.types[root].dtype)}
+    own = live_nodes(graph.nodes, [name])
+    for node in own:
+        results = evaluate(node, [values[i] if i else None for i in node.inputs], graph.opset)
+        values.update(zip(node.outputs, results, strict=False))
+    graph.nodes = [n for n in graph.nodes if n not in own]
+    return np.asarray(values[name], graph.types[name].dtype)
 
 
 def _roots(graph: Graph, name: str) -> set[str]:

@@ -73,11 +73,12 @@ def test_types_of_recurrent_nodes(op, direction, layout):
 def test_an_operand_of_a_cell_that_does_not_fit_is_named_with_what_was_expected(i, shape, what):
     shapes = [(5, 3, 4), (1, 18, 4), (1, 18, 6), (1, 36), (3,), (1, 3, 6)]
     names = [f"x{k}" for k in range(6)]
-    good = {n: TensorType(F32, s) for n, s in zip(names, shapes, strict=True)}
+    dtypes = [F32] * 4 + [np.dtype(np.int32), F32]
+    good = {n: TensorType(d, s) for n, d, s in zip(names, dtypes, shapes, strict=True)}
     gru = Node("GRU", "gru", names, ["y", "h"], {"hidden_size": 6})
     assert infer(gru, good, {}, 17)["h"].shape == (1, 3, 6)
     with pytest.raises(ModelError, match=rf"'gru'.*'x{i}' has the shape.*was expected") as caught:
-        infer(gru, good | {names[i]: TensorType(F32, shape)}, {}, 17)
+        infer(gru, good | {names[i]: TensorType(dtypes[i], shape)}, {}, 17)
     assert what in str(caught.value)
     assert str(list(shapes[i])) in str(caught.value)
 

@@ -114,20 +114,6 @@ def test_local_functions_are_inlined():
     assert [n.op_type for n in read(source).nodes] == ["Add"]
 
 
-def test_refuses_an_output_that_nothing_writes():
-    with pytest.raises(ModelError, match="nothing writes the graph output 'lost'"):
-        read(model([helper.make_node("Relu", ["x"], ["y"])], {"x": [1]}, ["y", "lost"]))
-
-
-@pytest.mark.parametrize("what", ["input", "output"])
-def test_refuses_two_ports_of_one_name(what):
-    source = relu()
-    ports = getattr(source.graph, what)
-    ports.append(ports[0])
-    with pytest.raises(ModelError, match=f"two graph {what}s are named '{ports[0].name}'"):
-        read(source)
-
-
 def test_refuses_sparse_weights():
     source = relu()
     sparse = source.graph.sparse_initializer.add(dims=[4])

@@ -6,7 +6,7 @@ from onnx import helper
 
 import streamgru
 from export.graphs import gru_weights, model, rng
-from streamgru.errors import ModelError, ShapeError
+from streamgru.errors import ModelError, OptionError, ShapeError
 from streamgru_export.compiler.compile import compile
 from streamgru_export.compiler.program import image as images
 from streamgru_export.compiler.program import weights as weights_module
@@ -149,15 +149,15 @@ def test_ids_are_drawn_from_the_table_they_index():
 
 
 def test_an_unknown_format_is_refused():
-    with pytest.raises(ModelError, match="weights='i4'"):
+    with pytest.raises(OptionError, match="weights='i4'"):
         compile(gru(), weights="i4")
 
 
 @pytest.mark.parametrize("columns, dtype", [(64, np.int8), (65, np.float32)])
 def test_rows_whose_sums_pass_32_bits_stay_float32(monkeypatch, columns, dtype):
-    monkeypatch.setattr(weights_module, "MOST_COLUMNS", 64)
+    monkeypatch.setattr(weights_module, "MAX_COLUMNS_I8", 64)
     w = packed("w", np.ones((32, columns), np.float32))
     x, y = (Tensor(n, np.dtype(np.float32), s, Kind.ARENA) for n, s in (("x", (1, columns)), ("y", (1, 32))))
     product = Operator(Code.AFFINE, [x, w, None], [y], [1, 32, columns, 0, 0.0, 0.0], "")
-    weights_module.convert(Program([product], [x], [y]), "i8")
+    weights_module.convert_in_place(Program([product], [x], [y]), "i8")
     assert w.dtype == dtype

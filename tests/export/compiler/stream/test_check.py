@@ -169,9 +169,9 @@ def test_an_output_must_be_as_long_as_its_frames():
     walk = bare((PROBES[0] + 2,), (PROBES[1] + 2,))
     walk.places |= {"x": Time(0, 1, 2, 0), "y": Time(0, 1, 2, 0)}
     with pytest.raises(ModelError, match=r"Abs node 'abs'.*the output 'y' has more entries than frames"):
-        walk.finish()
+        walk.leave(walk.graph.nodes[0], "y")
     walk.places["y"] = Time(0)
-    walk.finish()
+    walk.leave(walk.graph.nodes[0], "y")
 
 
 def test_time_where_none_may_be_is_refused():

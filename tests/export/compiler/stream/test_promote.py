@@ -92,6 +92,17 @@ def test_an_initial_state_that_is_made_from_an_input_of_its_own_is_kept_inside()
     assert_close(stream(compiled, {"x": x}), onnxruntime(source, {"x": x, "start": np.zeros((1, 1, H), np.float32)}))
 
 
+def test_an_initial_state_that_is_computed_starts_as_it_does_from_zeros():
+    """Not as zeros: h0 = tanh(start + 1)."""
+    nodes = [node("Add", ["start", "one"], ["a"]), node("Tanh", ["a"], ["h0"]),
+             node("GRU", ["x", "W", "R", "B", "", "h0"], ["Y"], hidden_size=H)]  # fmt: skip
+    constants = gru_weights(rng(), I, H) | {"one": np.ones(H, np.float32)}
+    source = model(nodes, {"x": ["T", 1, I], "start": [1, 1, H]}, ["Y"], constants)
+    compiled, x = compile(source), frames()
+    assert list(compiled.inputs) == ["x"]
+    assert_close(stream(compiled, {"x": x}), onnxruntime(source, {"x": x, "start": np.zeros((1, 1, H), np.float32)}))
+
+
 def test_full_lengths_stream():
     weights = gru_weights(rng(), I, H)
     shape, zero = node("Shape", ["x"], ["s"]), {"zero": np.array(0), "one": np.array([1])}

@@ -7,10 +7,13 @@ JOBS ?= auto
 MINUTES ?= 1
 COUNT ?= 200
 STEPS ?= 10000000
-PYTEST := $(BIN)/python -m pytest -n $(JOBS)
+# A worker that is done takes over what another has not begun: neighbours, which share what a file's tests make, stay together.
+PYTEST := $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+PATIENT := --timeout 3600 -o faulthandler_timeout=4000
 C_FILES = $(shell find c_src tests benchmarks examples -name '*.[ch]' -o -name '*.cpp' 2>/dev/null)
 export OMP_NUM_THREADS ?= 1
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
+export PIP_ROOT_USER_ACTION := ignore
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -27,10 +30,10 @@ test: $(VENV)/.built ## run the tests
 	$(PYTEST) -m "not slow and not recipe" $(ARGS)
 
 test-slow: $(VENV)/.built ## run the tests that take longer
-	$(PYTEST) -m slow $(ARGS) || { code=$$?; [ $$code -eq 5 ] && echo "no slow tests"; }
+	$(PYTEST) $(PATIENT) -m slow $(ARGS) || { code=$$?; [ $$code -eq 5 ] && echo "no slow tests"; }
 
 test-recipes: $(VENV)/.built ## train every recipe until it meets its criterion: many minutes
-	$(PYTEST) -m recipe $(ARGS)
+	$(PYTEST) $(PATIENT) -m recipe $(ARGS)
 
 check: $(VENV)/.tools $(VENV)/.built ## lint and types: ruff, mypy, pyright, clang-format, cppcheck
 	$(BIN)/ruff check .
@@ -95,18 +98,18 @@ distclean: clean ## remove the environment too
 # The environment. A stamp is newer than all it was made from.
 
 $(VENV)/.installed: pyproject.toml setup.py constraints.txt c_src/build_ffi.py
-	@echo "== making $(VENV) and installing streamgru, torch, onnx, onnxruntime: some minutes, once"
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install -q -c constraints.txt setuptools wheel cffi numpy
-	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[export,test]'
+	@echo "== making $(VENV), once: streamgru, torch (200 MB), onnx, onnxruntime and some 40 more; some minutes"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@.ci/install.sh $(BIN)/python -c constraints.txt setuptools wheel cffi numpy
+	@.ci/install.sh $(BIN)/python -c constraints.txt --no-build-isolation -e '.[export,test]'
 	@touch $@
 
 $(VENV)/.built: $(VENV)/.installed $(shell find c_src -type f -not -path '*/__pycache__/*' 2>/dev/null)
 	@echo "== building the extension"
-	$(BIN)/python setup.py -q build_ext --inplace
+	@$(BIN)/python setup.py -q build_ext --inplace
 	@touch $@
 
 $(VENV)/.tools: $(VENV)/.installed
-	@echo "== installing the tools of make check, coverage and wheel"
-	$(BIN)/python -m pip install -q -c constraints.txt --no-build-isolation -e '.[dev]'
+	@echo "== installing the tools of make check, coverage and wheel: ruff, mypy, clang-format and some 30 more"
+	@.ci/install.sh $(BIN)/python -c constraints.txt --no-build-isolation -e '.[dev]'
 	@touch $@

@@ -33,7 +33,7 @@ static void run_all(const sgru_model *m, const char *isa)
 {
     size_t need = sgru_stream_size(m, 2), blob_size = sgru_save_size(m);
     unsigned char *memory = aligned_alloc(64, need), *blob = malloc(blob_size), *again = malloc(blob_size);
-    if (sgru_set_isa(isa)) abort();
+    if (use_isa(isa)) abort();
     sgru_stream *s = sgru_stream_init(memory, need, m, 2, SGRU_PASS_NONFINITE);
     if (!s) abort();
     fence(m, s->arena, 2);
@@ -76,7 +76,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     if (!sgru_model_open(&m, bytes, size)) {
         describe(&m);
         if (is_small(&m))
-            for (unsigned k = 0; sgru_available_isa(k); k++) run_all(&m, sgru_available_isa(k));
+            for (unsigned k = 0; isa_at(k); k++) run_all(&m, isa_at(k));
     }
     ASAN_UNPOISON_MEMORY_REGION(bytes, round_up(size ? size : 1, 64));
     free(bytes);

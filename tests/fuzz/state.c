@@ -35,7 +35,7 @@ int LLVMFuzzerInitialize(int *argc, char ***argv)
 
 static sgru_stream *stream_of(unsigned i, const char *isa, unsigned flags)
 {
-    if (sgru_set_isa(isa)) abort();
+    if (use_isa(isa)) abort();
     sgru_stream *s = sgru_stream_init(models[i].memory, models[i].need, &models[i].model, 1, flags);
     rng = 1, choices = choices_end = NULL;
     for (uint32_t j = 0; j < models[i].model.n_inputs; j++) {
@@ -77,8 +77,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint8_t *blob = malloc(n ? n : 1), *want; /* of its exact size, at no multiple of anything but what malloc gives */
     memcpy(blob, data + 1, n);
     want = restored(i, "ref", flags, blob, n);
-    for (unsigned k = 0; sgru_available_isa(k); k++) {
-        uint8_t *got = restored(i, sgru_available_isa(k), flags, blob, n);
+    for (unsigned k = 0; isa_at(k); k++) {
+        uint8_t *got = restored(i, isa_at(k), flags, blob, n);
         if (memcmp(want, got, sgru_save_size(&models[i].model))) abort();
         free(got);
     }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "internal.h"
+#include "isa.h"
 #include "packing.h"
 
 enum { MOST_TENSORS = 128, MOST_OPS = 40, MOST_WORDS = 1024 };

@@ -103,10 +103,10 @@ static void check(unsigned i, sgru_workers *const *workers, size_t n_workers)
     expect(sgru_model_open(&m, bytes, size) == SGRU_OK, "image refused", i);
     float *x = randoms(STEPS * SLOTS * frame, 2.0f), *y = malloc(STEPS * SLOTS * out * sizeof *y);
     unsigned char *saved = malloc(SLOTS * sgru_save_size(&m));
-    sgru_set_isa("ref");
+    use_isa("ref");
     run_streams(&m, frame, x, out, y, saved);
-    for (unsigned isa = 0; sgru_available_isa(isa); isa++) {
-        sgru_set_isa(sgru_available_isa(isa));
+    for (unsigned isa = 0; isa_at(isa); isa++) {
+        use_isa(isa_at(isa));
         for (size_t w = 0; w < n_workers; w++) {
             check_pool(&m, i, 1 + below(9), workers[w], frame, x, out, y, saved);
             check_stream(&m, i, workers[w], frame, x, out, y);

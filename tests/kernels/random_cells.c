@@ -77,8 +77,12 @@ static cell random_cell(int kind)
     if (below(2)) c.T = 1;
     if (below(16) == 0) c.T = 100 + below(100), c.H = 20 + below(20); /* more than one run of W·x */
     if (kind == GRU && below(4) == 0)
-        c.H = 16 * (1 + below(4)), c.I = 40 + below(40), c.B = c.T = 1;                       /* W.x and R.h at once */
-    if (below(24) == 0) c.H = 40, c.I = 1 + below(8), c.B = 16384 / 40 / c.gates + below(40); /* more than at once */
+        c.H = 16 * (1 + below(4)), c.I = 40 + below(40), c.B = c.T = 1; /* W.x and R.h at once */
+    if (below(24) ==
+        0) { /* more than at once; with the many steps above as well, one trial would last longer than all others */
+        c.H = 40, c.I = 1 + below(8), c.B = 16384 / 40 / c.gates + below(40);
+        if (c.T > 6) c.T = 6;
+    }
     uint32_t G = c.gates * c.H;
     float scale = 2.0f / (float)(c.H > c.I ? c.H : c.I);
     c.reverse = below(4) == 0, c.stays = below(2), c.input_forget = !classic && below(3) == 0;

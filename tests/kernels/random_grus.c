@@ -13,7 +13,7 @@ static int run(const unsigned char *bytes, size_t size, const char *isa, size_t 
 {
     sgru_model model;
     (void)y_count;
-    if (sgru_model_open(&model, bytes, size) || sgru_set_isa(isa)) return 0;
+    if (sgru_model_open(&model, bytes, size) || use_isa(isa)) return 0;
     size_t need = sgru_stream_size(&model, block);
     void *memory = aligned_alloc(64, need);
     sgru_stream *s = sgru_stream_init(memory, need, &model, block, SGRU_PASS_NONFINITE);
@@ -42,10 +42,10 @@ static uint64_t check_whole(const gru *c, unsigned i, float *y, float *h, float 
     size_t size, n = (size_t)c->T * c->B * c->H, m = (size_t)c->B * c->H;
     unsigned char *bytes = build(c, c->T, 0, c->B, (int)c->has_lens, &size);
     if (!run(bytes, size, "ref", 1, 1, c->x, y, n, h, m)) printf("GRU %u: refused\n", i), failures++;
-    for (unsigned k = 0; sgru_available_isa(k); k++) {
-        if (!run(bytes, size, sgru_available_isa(k), 1, 1, c->x, got_y, n, got_h, m)) failures++;
-        same(sgru_available_isa(k), i, y, got_y, n);
-        same(sgru_available_isa(k), i, h, got_h, m);
+    for (unsigned k = 0; isa_at(k); k++) {
+        if (!run(bytes, size, isa_at(k), 1, 1, c->x, got_y, n, got_h, m)) failures++;
+        same(isa_at(k), i, y, got_y, n);
+        same(isa_at(k), i, h, got_h, m);
     }
     free(bytes);
     return sgru_checksum(y, n * 4 / 8 * 8) ^ sgru_checksum(h, m * 4 / 8 * 8);
@@ -96,7 +96,7 @@ int main(int argc, char **argv)
         drop(&c);
     }
     printf("seed %llu:", (unsigned long long)seed);
-    for (unsigned k = 0; sgru_available_isa(k); k++) printf(" %s", sgru_available_isa(k));
+    for (unsigned k = 0; isa_at(k); k++) printf(" %s", isa_at(k));
     printf("; digest %016llx\n%u passed, %d failed\n", (unsigned long long)digest, count, failures);
     return failures != 0;
 }

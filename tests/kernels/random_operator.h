@@ -414,7 +414,7 @@ static inline result run_once(const sgru_model *m, const char *isa, size_t block
         total += bytes[1][i] = FRAMES * info.bytes;
         out[i] = calloc(1, bytes[1][i]);
     }
-    sgru_set_isa(isa);
+    use_isa(isa);
     unsigned char *memory = aligned_alloc(64, need);
     sgru_stream *s = sgru_stream_init(memory, need, m, block, flags);
     unsigned char *start = malloc(m->state_size + 1);
@@ -446,13 +446,13 @@ static inline void judge(uint16_t code, const sgru_model *m)
     result want = run_once(m, "ref", 1, flags, feed);
     if (want.status == SGRU_E_MEMORY) return;
     ran++, ended[want.status & 15]++;
-    for (unsigned k = 0; sgru_available_isa(k); k++) {
+    for (unsigned k = 0; isa_at(k); k++) {
         size_t block = shared == IN_PLACE ? 1 : 1 + below(FRAMES);
-        result got = run_once(m, sgru_available_isa(k), block, flags, feed);
+        result got = run_once(m, isa_at(k), block, flags, feed);
         int other = got.status != want.status || got.size != want.size || memcmp(got.bytes, want.bytes, got.size);
         if (shared != TANGLED && other && got.status != SGRU_E_MEMORY && !(got.status && want.status)) {
-            printf("operator %u: %s in blocks of %zu: status %d, ref %d, or other bits\n", code, sgru_available_isa(k),
-                   block, got.status, want.status);
+            printf("operator %u: %s in blocks of %zu: status %d, ref %d, or other bits\n", code, isa_at(k), block,
+                   got.status, want.status);
             failed++;
         }
         free(got.bytes);

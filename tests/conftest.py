@@ -15,8 +15,8 @@ from streamgru_export.compiler.graph.blame import STRICT
 
 @pytest.fixture(scope="session", autouse=True)
 def strict() -> Iterator[None]:
-    """An error of Python's own comes through as it is, and is never taken for a model's fault. Programs that tests start
-    inherit it."""
+    """An error of Python's own comes through as it is, and is never taken for a model's fault; so in programs that tests
+    start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(STRICT, "1")
         yield

@@ -15,7 +15,7 @@ from streamgru_export.compiler.graph.blame import STRICT
 
 @pytest.fixture(scope="session", autouse=True)
 def strict() -> Iterator[None]:
-    """An error of Python's own comes through as it is, and is never taken for a model's fault; so in programs that tests
+    """An error of Python's own comes through as it is, and is no model's fault; so in programs that tests
     start."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv(STRICT, "1")

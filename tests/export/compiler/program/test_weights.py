@@ -6,7 +6,7 @@ from onnx import helper
 
 import streamgru
 from export.graphs import gru_weights, model, rng
-from streamgru.errors import ModelError, ShapeError
+from streamgru.errors import ModelError, OptionError, ShapeError
 from streamgru_export.compiler.compile import compile
 from streamgru_export.compiler.program import image as images
 from streamgru_export.compiler.program.program import packed
@@ -148,5 +148,5 @@ def test_ids_are_drawn_from_the_table_they_index():
 
 
 def test_an_unknown_format_is_refused():
-    with pytest.raises(ModelError, match="weights='i4'"):
+    with pytest.raises(OptionError, match="weights='i4'"):
         compile(gru(), weights="i4")

@@ -7,6 +7,7 @@ from onnx import TensorProto, helper
 from export.graphs import model, node
 from streamgru.errors import ModelError
 from streamgru.layout import Kind
+from streamgru.model import Model
 from streamgru_export.compiler.compile import compile
 from streamgru_export.compiler.program import copies
 from streamgru_export.compiler.program.program import Tensor
@@ -77,3 +78,65 @@ def test_a_dimension_of_four_billion_is_refused():
     graph.graph.initializer.append(big)
     with pytest.raises(ModelError):
         compile(graph, mode="whole")
+
+
+LAYER_NORM = node("LayerNormalization", ["x", "w"], ["y"])
+OTHERS = {"w": np.ones(3, np.float32)}
+
+
+@pytest.mark.parametrize(
+    "made, x, constants, message",
+    [
+        (node("Reshape", ["x", "s"], ["y"]), [3, 5, 2], {"s": np.array([3, 5, 1])}, "30 elements"),
+        (node("Transpose", ["x"], ["y"], perm=[0, 2]), [2, 3, 4], {}, "perm"),
+        (LAYER_NORM, [2, 4], OTHERS, "'w'"),
+        (node("InstanceNormalization", ["x", "w", "w"], ["y"]), [3], OTHERS, "no channels"),
+        (node("GroupNormalization", ["x", "w", "w"], ["y"], num_groups=0), [1, 3, 2], OTHERS, "0 group"),
+        (node("Conv", ["x", "k"], ["y"]), [1, 2, 8], {"k": np.ones((4, 3, 3), np.float32)}, "group"),
+        (node("Conv", ["x", "k"], ["y"], kernel_shape=[2**62]), [1, 3, 8], {"k": np.ones((4, 3, 3), np.float32)},
+         "kernel_shape"),
+        (node("ConvTranspose", ["x", "k"], ["y"], output_shape=[2], strides=[3]), [1, 1, 65537],
+         {"k": np.ones((1, 1, 3), np.float32)}, "would give"),
+        (node("Gemm", ["x", "k", "c"], ["y"]), [2, 3], {"k": np.ones((3, 4), np.float32),
+         "c": np.ones((1, 1, 4), np.float32)}, "C "),
+        (node("ScatterND", ["x", "i", "u"], ["y"], reduction="mi"), [4], {"i": np.array([[1]]), "u": np.float32([1])},
+         "'mi'"),
+        (node("ScatterND", ["x", "i", "u"], ["y"]), [4], {"i": np.array([[1, 2]]), "u": np.float32([1])}, "indices"),
+        (node("MatMul", ["x", "k"], ["y"]), [2, 3], {"k": np.ones((3, 4), np.int64)}, "int64"),
+        (node("Add", ["x", ""], ["y"]), [2, 3], {}, "has no name"),
+        (node("MaxPool", ["x"], ["y"]), [1, 1, 4], {}, "'kernel_shape' is absent"),
+        (node("MaxPool", ["x"], ["y"], kernel_shape=[7]), [1, 1, 4], {}, "too short|would have|fit"),
+        (node("Relu", ["x"], ["y"]), [2**16, 2**16], {}, "too large"),
+    ],
+)  # fmt: skip
+def test_operands_that_do_not_fit_are_refused_by_what_is_wrong(made, x, constants, message):
+    """Each was an error of Python's own somewhere in the compiler."""
+    with pytest.raises(ModelError, match=message):
+        compile(model([made], {"x": x}, ["y"], constants, opset=21), mode="whole")
+
+
+def test_an_attribute_whose_name_is_not_text_is_refused():
+    made = model([node("ReduceMin", ["x"], ["y"], keepdims=1)], {"x": [3]}, ["y"]).SerializeToString()
+    with pytest.raises(ModelError):
+        compile(made.replace(b"keepdims", b"keepdim\xff"), mode="whole")
+
+
+@pytest.mark.parametrize("axes", [[0, 0], [9], [-9]])
+def test_a_scan_along_axes_that_there_are_not_is_refused(axes):
+    body = helper.make_graph(
+        [node("Add", ["h", "x_t"], ["h_out"]), node("Identity", ["h_out"], ["y_t"])], "body",
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, [2]) for n in ("h", "x_t")],
+        [helper.make_tensor_value_info(n, TensorProto.FLOAT, [2]) for n in ("h_out", "y_t")],
+    )  # fmt: skip
+    scan = node("Scan", ["h0", "x"], ["h_last", "y"], body=body, num_scan_inputs=1, scan_input_axes=axes)
+    with pytest.raises(ModelError, match=r"Scan"):
+        compile(model([scan], {"h0": [2], "x": [5, 2]}, ["y"]), mode="whole")
+
+
+def test_an_output_that_is_a_constant_which_a_node_reads_too():
+    w = np.arange(3, dtype=np.float32)
+    compiled = compile(model([node("Add", ["x", "w"], ["y"])], {"x": [3]}, ["y", "w"], {"w": w}), mode="whole")
+    stream = Model(compiled.image).stream()
+    result = stream.step(np.ones(3, np.float32))
+    np.testing.assert_array_equal(result["y"], 1 + w)
+    np.testing.assert_array_equal(result["w"], w)

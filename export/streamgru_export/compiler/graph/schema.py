@@ -27,6 +27,7 @@ REDUCTION = ("none", "add", "mul", "max", "min")
 # Words that an attribute may hold.
 WORDS = {("ScatterND", "reduction"): REDUCTION, ("ScatterElements", "reduction"): REDUCTION}
 
+RESHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 WINDOWS = {"Conv", "ConvTranspose", "MaxPool", "AveragePool"}
 
 Shape = tuple[int, ...]
@@ -132,7 +133,8 @@ def check_operands(node: Node, types: Mapping[str, TensorType], opset: int) -> N
 
 
 def check_results(node: Node, types: Mapping[str, TensorType], results: Mapping[str, TensorType]) -> None:
-    """ONNX's inference stops half way where a window does not fit, and then gives fewer dimensions.
+    """ONNX's inference stops half way where a window does not fit, and then gives fewer dimensions; and it takes a
+    Reshape at its word.
 
     Raises
     ------
@@ -143,6 +145,9 @@ def check_results(node: Node, types: Mapping[str, TensorType], results: Mapping[
         x = types[node.inputs[0]].shape
         wrong = next((t.shape for t in results.values() if len(t.shape) != len(x)), None)
         _expect(node, wrong is None, f"X {list(x)} would give {wrong and list(wrong)}")
+    elif node.op_type in RESHAPES:
+        x, y = types[node.inputs[0]], results[node.outputs[0]]
+        _expect(node, x.size == y.size, f"{list(x.shape)} has {x.size} elements, {list(y.shape)} would have {y.size}")
 
 
 @lru_cache(maxsize=4096)

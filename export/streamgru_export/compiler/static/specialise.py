@@ -237,6 +237,8 @@ class _Walk:
             if source == port.name and source in self.constants:
                 source = f"{port.name}/constant"
                 self._set(source, self.constants.pop(port.name))
+                for node in self.nodes:
+                    node.inputs = [source if i == port.name else i for i in node.inputs]
             if source not in self.types:
                 raise ModelError(f"output '{port.name}' is no tensor")
             if source != port.name:  # an Identity keeps the output's own name

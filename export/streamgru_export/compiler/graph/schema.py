@@ -146,8 +146,8 @@ def check_results(node: Node, types: Mapping[str, TensorType], results: Mapping[
         wrong = next((t.shape for t in results.values() if len(t.shape) != len(x)), None)
         _expect(node, wrong is None, f"X {list(x)} would give {wrong and list(wrong)}")
     elif node.op_type in RESHAPES:
-        x, y = types[node.inputs[0]], results[node.outputs[0]]
-        _expect(node, x.size == y.size, f"{list(x.shape)} has {x.size} elements, {list(y.shape)} would have {y.size}")
+        before, after = types[node.inputs[0]], results[node.outputs[0]]
+        _expect(node, before.size == after.size, f"{before} of {before.size} elements would be {after} of {after.size}")
 
 
 @lru_cache(maxsize=4096)

@@ -28,9 +28,9 @@ def once(root: Path, key: str, make: Callable[[Path], object]) -> Path:
 
 
 def one_table_of_functions() -> Iterator[None]:
-    """While this is open, torch's exporter makes its table of functions once a process, each export a copy.
+    """While this is open, torch's exporter makes its table of functions once a process, and each export takes a copy.
 
-    It parses the source of 500 functions for it, which is half of the time that a small module takes.
+    For the table it parses the source of 500 functions: half of the time of a small module's export.
     """
     registration: Any = importlib.import_module("torch.onnx._internal.exporter._registration")
     registry = registration.ONNXRegistry

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, get_args
 
-Kind = Literal["note", "warning"]
+NoteKind = Literal["note", "warning"]
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Note:
     text : str
     """
 
-    kind: Kind
+    kind: NoteKind
     text: str
 
     def __str__(self) -> str:
@@ -44,6 +44,6 @@ def plain(texts: Iterable[str]) -> list[Note]:
 def _note(entry: object) -> Note | None:
     if isinstance(entry, str):
         return Note("note", entry)
-    if isinstance(entry, dict) and entry.get("kind") in get_args(Kind) and isinstance(entry.get("text"), str):
+    if isinstance(entry, dict) and entry.get("kind") in get_args(NoteKind) and isinstance(entry.get("text"), str):
         return Note(entry["kind"], entry["text"])
     return None

@@ -22,7 +22,7 @@ WARM_UP = 20
 
 
 @dataclass(frozen=True)
-class Kind:
+class OperatorProfile:
     """All operators of one kind."""
 
     code: str
@@ -32,7 +32,7 @@ class Kind:
     weights: int  # bytes of constants; what several share counts once
 
 
-def profile(model: Model, seed: int = 0) -> list[Kind]:
+def profile(model: Model, seed: int = 0) -> list[OperatorProfile]:
     """What each kind of operator takes, the longest first; over half a second at most.
 
     Parameters
@@ -48,7 +48,9 @@ def profile(model: Model, seed: int = 0) -> list[Kind]:
     for code in sorted(set(codes)):
         of_kind = [i for i, c in enumerate(codes) if c == code]
         ns = float(times[of_kind].sum())
-        found.append(Kind(layout.Code(code).name, len(of_kind), ns, ns / total, sum(weights[i] for i in of_kind)))
+        found.append(
+            OperatorProfile(layout.Code(code).name, len(of_kind), ns, ns / total, sum(weights[i] for i in of_kind))
+        )
     return sorted(found, key=lambda kind: -kind.ns)
 
 

@@ -30,10 +30,10 @@ RESULTS = 4  # a step fills these in turn, or a new one where somebody still hol
 
 
 @dataclass(slots=True)
-class Slot:
+class Call:
     """The results of one step, and the call that fills them."""
 
-    call: CData  # sgru_call *
+    c: CData  # sgru_call *
     pointers: CData  # void *[], to the arrays
     arrays: list[Array] = field(default_factory=list)
     by_name: dict[str, Array] = field(default_factory=dict)
@@ -90,28 +90,28 @@ class Stream:
         self._step_inplace = lib.sgru_step_inplace_locked if brief else lib.sgru_step_inplace
         self._step_call = lib.sgru_step_call_locked if brief else lib.sgru_step_call
         self._x_pointers = ffi.new("void *[]", pointers)
-        self._slots = [self._new_slot() for _ in range(RESULTS)]
-        self._next_slot = cycle(self._slots).__next__
-        for y in self._slots[0].arrays:
+        self._calls = [self._new_call() for _ in range(RESULTS)]
+        self._next_call = cycle(self._calls).__next__
+        for y in self._calls[0].arrays:
             self._idle = getrefcount(y)  # of one that nobody else holds, counted as `step` counts it
         self._has_one_output = len(self._outputs) == 1
         self._x_shape: tuple[int, ...] | None = None
         if len(self._inputs) == 1:
             _, self._x_shape, self._x_dtype, self._x_buffer = self._exact[0]
 
-    def _new_slot(self) -> Slot:
+    def _new_call(self) -> Call:
         """Arrays for the results of a step, and the call that fills them."""
         pointers = ffi.new("void *[]", len(self._outputs))
-        slot = Slot(ffi.new("sgru_call *", [self._c, self._x_pointers, pointers]), pointers)
-        self._renew(slot)
-        return slot
+        call = Call(ffi.new("sgru_call *", [self._c, self._x_pointers, pointers]), pointers)
+        self._renew(call)
+        return call
 
-    def _renew(self, slot: Slot) -> None:
+    def _renew(self, call: Call) -> None:
         """New arrays in place of those that somebody holds. Each owns its memory, so a view of it holds it too."""
-        slot.arrays[:] = [np.empty(t.shape, t.dtype) for t in self.model.outputs]
-        for i, (t, y) in enumerate(zip(self.model.outputs, slot.arrays, strict=True)):
-            slot.pointers[i] = ffi.from_buffer(y)
-            slot.by_name[t.name] = y
+        call.arrays[:] = [np.empty(t.shape, t.dtype) for t in self.model.outputs]
+        for i, (t, y) in enumerate(zip(self.model.outputs, call.arrays, strict=True)):
+            call.pointers[i] = ffi.from_buffer(y)
+            call.by_name[t.name] = y
 
     # ---- frames ----
 
@@ -148,12 +148,12 @@ class Stream:
                 raise
             if not self._has_one_output:
                 return self._results(x)
-            slot = self._next_slot()
-            y = slot.arrays[0]
+            call = self._next_call()
+            y = call.arrays[0]
             if getrefcount(y) != self._idle:
-                self._renew(slot)
-                y = slot.arrays[0]
-            if status := self._step_call(slot.call):
+                self._renew(call)
+                y = call.arrays[0]
+            if status := self._step_call(call.c):
                 self._refuse(x, status)
             return y
         return self._step_any(x)
@@ -167,14 +167,14 @@ class Stream:
 
     def _results(self, x: Frames) -> Array:
         """A step over what the input buffers hold; `x` is what they were filled from."""
-        slot = self._next_slot()
-        for y in slot.arrays:
+        call = self._next_call()
+        for y in call.arrays:
             if getrefcount(y) != self._idle:
-                self._renew(slot)
+                self._renew(call)
                 break
-        if status := self._step_call(slot.call):
+        if status := self._step_call(call.c):
             self._refuse(x, status)
-        return slot.arrays[0] if self._has_one_output else slot.by_name.copy()  # type: ignore[return-value]
+        return call.arrays[0] if self._has_one_output else call.by_name.copy()  # type: ignore[return-value]
 
     def _filled(self, x: Frames) -> bool:
         """Whether every input is just what it should be, and has been copied to where it is read."""
@@ -318,8 +318,8 @@ class Stream:
     def close(self) -> None:
         """End the stream; a further call raises :class:`StateError`. Closing twice is fine."""
         self._c = ffi.NULL
-        for slot in self._slots:
-            slot.call.stream = ffi.NULL
+        for call in self._calls:
+            call.c.stream = ffi.NULL
         self._threads.stop()
 
     def __enter__(self) -> Stream:

@@ -22,8 +22,8 @@ from .context import Context
 
 
 @dataclass
-class Cell:
-    """A recurrent node, read."""
+class Operands:
+    """What a recurrent node reads and writes, and its attributes."""
 
     node: Node
     form: Recurrent
@@ -74,7 +74,7 @@ def lower(ctx: Context, node: Node, targets: dict[str, View]) -> None:
         ctx.forget(targets[name].tensor)
 
 
-def _read(ctx: Context, node: Node) -> Cell:
+def _read(ctx: Context, node: Node) -> Operands:
     """The node's attributes and the views of X and Y."""
     form, x = recurrent(node), ctx.view(node.inputs[0])
     x = x.transpose((1, 0, 2)) if form.batch_first else x
@@ -82,7 +82,7 @@ def _read(ctx: Context, node: Node) -> Cell:
     if apart or x.size > x.tensor.size:  # frames that repeat elements are made whole
         x = ctx.in_row(x)
     h = ctx.type(node.inputs[2]).shape[2]
-    cell = Cell(
+    cell = Operands(
         node, form, x.shape[0], x.shape[1], x.shape[2], h,
         x, None, _lengths(ctx, node, x.shape[0]), activations(node, form),
     )  # fmt: skip
@@ -103,7 +103,7 @@ def _lengths(ctx: Context, node: Node, steps: int) -> Tensor | None:
     return None if (value == steps).all() else ctx.constant(name, value.astype(np.int32))
 
 
-def _y(ctx: Context, cell: Cell) -> View | None:
+def _y(ctx: Context, cell: Operands) -> View | None:
     """The tensor for Y, where it or, at one step, Y_h is read. Without a length, Y_h of one step is Y."""
     node = cell.node
     y_name, h_name = node.output(0), node.output(1)
@@ -120,7 +120,7 @@ def _y(ctx: Context, cell: Cell) -> View | None:
     return y
 
 
-def _initial(ctx: Context, cell: Cell, i: int) -> View | None:
+def _initial(ctx: Context, cell: Operands, i: int) -> View | None:
     """initial_h or initial_c as [D, B, H]; a constant zero is as good as none."""
     name = cell.node.input(i) if i >= 0 else ""
     value = ctx.const(name)
@@ -130,11 +130,11 @@ def _initial(ctx: Context, cell: Cell, i: int) -> View | None:
     return ctx.in_row(view) if cell.H > 1 and view.strides[2] != 1 else view
 
 
-def _states_first(cell: Cell, view: View) -> View:
+def _states_first(cell: Operands, view: View) -> View:
     return view.transpose((1, 0, 2)) if cell.form.batch_first else view
 
 
-def _final(ctx: Context, cell: Cell, i: int, targets: dict[str, View]) -> View | None:
+def _final(ctx: Context, cell: Operands, i: int, targets: dict[str, View]) -> View | None:
     """Where Y_h (i = 1) or Y_c (i = 2) is written, as [D, B, H]: a state, a tensor of its own, or nowhere."""
     name = cell.node.output(i)
     if name in targets:
@@ -157,14 +157,14 @@ def _place(ctx: Context, view: View | None, d: int) -> tuple[Tensor | None, list
     return tensor, [offset, one.strides[0] if one.shape[0] > 1 else one.shape[1]]
 
 
-def _y_place(ctx: Context, cell: Cell, d: int) -> tuple[Tensor | None, list[int]]:
+def _y_place(ctx: Context, cell: Operands, d: int) -> tuple[Tensor | None, list[int]]:
     if cell.y is None:
         return None, [0, 0, 0]
     one = cell.y.slice(2, d, 1).squeeze(2)
     return one.tensor, [one.offset, one.strides[0], one.strides[1]]
 
 
-def _weights(ctx: Context, cell: Cell, d: int) -> list[Tensor | None]:
+def _weights(ctx: Context, cell: Operands, d: int) -> list[Tensor | None]:
     """The constant operands of one direction. W and R biases that meet in one sum are added here, in
     float32."""
     node, gates, h = cell.node, RECURRENT[cell.node.op_type], cell.H

@@ -1,9 +1,15 @@
 """Frames to try a model on."""
 
+from dataclasses import replace
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from streamgru_export.frames import id_tables
+import streamgru
+from runtime.models import gru_image
+from streamgru_export.frames import given_frames, id_tables, random_frames
 
 
 def test_ids_stay_below_the_smallest_table_they_index():
@@ -15,3 +21,24 @@ def test_ids_stay_below_the_smallest_table_they_index():
     weights = [numpy_helper.from_array(value, name) for name, value in tables.items()]
     model = helper.make_model(helper.make_graph(nodes, "g", [ids], [y], weights))
     assert id_tables(model) == {"ids": 6}
+
+
+@pytest.mark.parametrize("axis", [0, 1])
+def test_given_frames_have_their_time_first(axis):
+    """As a step takes them: [T, *frame], whatever axis the file has time on."""
+    port = replace(streamgru.Model(gru_image(inputs=3, batch=2)).inputs[0], time_axis=axis)
+    model = SimpleNamespace(inputs=[port])
+    x = np.random.default_rng(3).normal(size=(5, 2, 3)).astype(np.float32)
+    (frames,) = given_frames(model, np.moveaxis(x, 0, axis)).values()
+    np.testing.assert_array_equal(frames, x)
+    assert frames.flags.c_contiguous
+
+
+def test_random_frames_follow_the_seed_and_the_table():
+    model = streamgru.Model(gru_image(inputs=3))
+    (first,), (again,), (other,) = (random_frames(model, {}, 2000, seed).values() for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first, again)
+    assert (first != other).any()
+    assert first.shape == (2000, 1, 3)
+    assert abs(first.mean()) < 0.05  # 6000 standard normal numbers: four standard errors
+    assert abs(first.std() - 1) < 0.04

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -86,24 +84,3 @@ def test_the_digests_of_files_are_those_of_their_bytes(tmp_path):
     for name, data in {"onnx": b"the graph", "sgru": image, "weights": b"the weights"}.items():
         assert found[name] == hashlib.sha256(data).hexdigest()
     assert set(found) == {"onnx", "sgru", "weights", "frames"}
-
-
-@pytest.mark.parametrize("axis", [0, 1])
-def test_given_frames_have_their_time_first(axis):
-    """As a step takes them: [T, *frame], whatever axis the file has time on."""
-    port = replace(streamgru.Model(gru_image(inputs=3, batch=2)).inputs[0], time_axis=axis)
-    model = SimpleNamespace(inputs=[port])
-    x = np.random.default_rng(3).normal(size=(5, 2, 3)).astype(np.float32)
-    (frames,) = setup.given_frames(model, np.moveaxis(x, 0, axis)).values()
-    np.testing.assert_array_equal(frames, x)
-    assert frames.flags.c_contiguous
-
-
-def test_random_frames_follow_the_seed_and_the_table():
-    model = streamgru.Model(gru_image(inputs=3))
-    (first,), (again,), (other,) = (setup.random_frames(model, {}, 2000, seed).values() for seed in (1, 1, 2))
-    np.testing.assert_array_equal(first, again)
-    assert (first != other).any()
-    assert first.shape == (2000, 1, 3)
-    assert abs(first.mean()) < 0.05  # 6000 standard normal numbers: four standard errors
-    assert abs(first.std() - 1) < 0.04

@@ -139,9 +139,9 @@ def test_the_library_reads_what_is_written(compiled):
 
 def test_more_tensors_than_the_format_holds_are_refused(monkeypatch, compiled):
     count = len(compiled.program.tensors())
-    monkeypatch.setattr(images, "MAX_TENSORS", count)
+    monkeypatch.setattr(images, "MAX_RECORDS", count)
     images.build(compiled.program, {})
-    monkeypatch.setattr(images, "MAX_TENSORS", count - 1)
+    monkeypatch.setattr(images, "MAX_RECORDS", count - 1)
     with pytest.raises(ModelError, match=f"has {count} tensors; an image holds {count - 1} at most"):
         images.build(compiled.program, {})
 

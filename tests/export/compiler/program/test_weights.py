@@ -1,4 +1,4 @@
-"""passes/weights.py and accuracy.py: what is stored, what stays float32, what is refused."""
+"""What is stored as fewer bits, what stays float32, what is refused."""
 
 import numpy as np
 import pytest

@@ -84,6 +84,9 @@ def many_operators():
     return streamgru.Model(compile_onnx(model(nodes, {"x": ["time", 1, 8]}, ["y"], constants)).image)
 
 
+MADE = [gru32, gru32_i8, rnnoise, rnnoise_i8, many_operators]
+
+
 def bare_image(codes):
     """As much of an image as the choice of sources looks at: these operators, their parameters zeros."""
     words = np.zeros(30, "<u4")
@@ -109,9 +112,15 @@ def text_bytes(tool, path):
     return int(output(tool, path).split()[6])
 
 
-@pytest.mark.parametrize("compiler", COMPILERS)
-@pytest.mark.parametrize("made", [gru32, gru32_i8, rnnoise, rnnoise_i8, many_operators])
-@pytest.mark.parametrize("kernels", ["ref", "ref,avx2,avx512,neon"])
+# Kernels of every instruction set take long to compile: one model by each compiler always, the rest in the slow tests.
+MODELS_AND_KERNELS = [(made, "ref", compiler) for made in MADE for compiler in COMPILERS] + [
+    pytest.param(made, "ref,avx2,avx512,neon", compiler, marks=[pytest.mark.slow] * (made is not often))
+    for compiler, often in zip(COMPILERS, (many_operators, rnnoise_i8), strict=True)
+    for made in MADE
+]
+
+
+@pytest.mark.parametrize("made, kernels, compiler", MODELS_AND_KERNELS)
 def test_it_builds_as_c99_without_a_warning_and_gives_the_same_bits(made, kernels, compiler, tmp_path):
     need(compiler)
     embed(made(), tmp_path, kernels=kernels.split(","))
@@ -188,7 +197,7 @@ def test_cmake_builds_it_too(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("made", [gru32, gru32_i8, rnnoise, rnnoise_i8, many_operators])
+@pytest.mark.parametrize("made", MADE)
 @pytest.mark.parametrize("target", BARE)
 @pytest.mark.parametrize("level", ["-Os", "-O3"])
 def test_a_bare_cortex_m_gives_the_same_bits(made, target, level, tmp_path):
@@ -199,7 +208,7 @@ def test_a_bare_cortex_m_gives_the_same_bits(made, target, level, tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("made", [gru32, gru32_i8, rnnoise, rnnoise_i8, many_operators])
+@pytest.mark.parametrize("made", MADE)
 @pytest.mark.parametrize("machine", LINUX)
 def test_another_linux_gives_the_same_bits(made, machine, tmp_path):
     compiler, emulator, kernels = LINUX[machine]

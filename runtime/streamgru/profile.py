@@ -14,6 +14,7 @@ from . import layout
 from ._kernel import ffi, lib
 from ._status import raise_for
 from ._types import Array
+from .codes import Code
 from .model import Model
 
 LONGEST = 0.5  # seconds, for all steps together
@@ -48,9 +49,7 @@ def profile(model: Model, seed: int = 0) -> list[OperatorProfile]:
     for code in sorted(set(codes)):
         of_kind = [i for i, c in enumerate(codes) if c == code]
         ns = float(times[of_kind].sum())
-        found.append(
-            OperatorProfile(layout.Code(code).name, len(of_kind), ns, ns / total, sum(weights[i] for i in of_kind))
-        )
+        found.append(OperatorProfile(Code(code).name, len(of_kind), ns, ns / total, sum(weights[i] for i in of_kind)))
     return sorted(found, key=lambda kind: -kind.ns)
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 import streamgru
 from export.graphs import onnxruntime
-from streamgru.layout import Code
+from streamgru.codes import Code
 from streamgru_export.compiler.compile import Compiled
 from streamgru_export.oracle.model import Float64Model
 

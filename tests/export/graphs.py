@@ -11,7 +11,7 @@ import onnxruntime as ort
 from onnx import TensorProto, helper, numpy_helper
 
 from export.image_vm import ImageVM
-from streamgru.layout import Code
+from streamgru.codes import Code
 from streamgru_export.compiler.compile import Compiled, compile
 from streamgru_export.oracle.model import Float64Model
 

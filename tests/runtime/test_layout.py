@@ -1,4 +1,4 @@
-"""runtime/streamgru/layout.py says what the core's sources and docs/format.md say of an image, and all they say.
+"""runtime/streamgru/layout.py and codes.py say what the core's sources and docs/format.md say of an image, and all they say.
 
 What each of them says is a dictionary under common names, so that a number, a field or a function on one side alone
 is a difference; the last tests add and remove some to see that.
@@ -16,9 +16,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from streamgru import layout
+from streamgru import codes, layout
 from streamgru._kernel import lib
-from streamgru.layout import Binary, Code, Dtype, Extreme, Kind, Layout, Pooling, Reduction, Scatter, Unary
+from streamgru.codes import Binary, Code, Extreme, Pooling, Reduction, Scatter, Unary
+from streamgru.layout import Dtype, Kind, Layout
 
 ROOT = Path(__file__).parents[2]
 DOCS = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
@@ -43,8 +44,8 @@ def python():
     said = {e.__name__: {member.name: int(member) for member in e} for e in ENUMS}
     for name, record in RECORDS.items():
         said[name] = {f: (record.fields[f][1], record.fields[f][0].itemsize) for f in record.names}
-    said["parameters"] = {code.name: list(names) for code, names in layout.PARAMETERS.items()}
-    said["lists"] = {code.name: list(names) for code, names in layout.LISTS.items()}
+    said["parameters"] = {code.name: list(names) for code, names in codes.PARAMETERS.items()}
+    said["lists"] = {code.name: list(names) for code, names in codes.LISTS.items()}
     said["sizes"] = {int(dtype): dtype.numpy.itemsize for dtype in Dtype}
     said["packed"] = {shape: [_stored(dtype, shape) for dtype in (Dtype.F32, Dtype.F16, Dtype.I8)] for shape in SHAPES}
     said["limits"] = {
@@ -285,15 +286,15 @@ def test_every_dtype_is_found_by_numpys():
 
 
 def test_every_operator_tells_its_parameters_and_where_its_functions_are():
-    assert set(layout.PARAMETERS) == set(layout.FUNCTIONS_AT) == set(Code)
-    named = {code.name for code, places in layout.FUNCTIONS_AT.items() if places}
+    assert set(codes.PARAMETERS) == set(codes.FUNCTIONS_AT) == set(Code)
+    named = {code.name for code, places in codes.FUNCTIONS_AT.items() if places}
     assert named == {"UNARY", "BINARY", "AFFINE", "GRU", "LSTM", "RNN", "CONV", "CONV_TRANSPOSE"}
 
 
 def test_lists_follow_the_parameters():
     words = [Binary.ADD, 2, 3, 5, 5, 1, 0, -1]
-    assert layout.lists_of(Code.BINARY, words) == [(3, 5), (5, 1), (0, -1)]
-    assert layout.lists_of(Code.COPY, [0, 7, 8]) == [(), (), ()]
+    assert codes.lists_of(Code.BINARY, words) == [(3, 5), (5, 1), (0, -1)]
+    assert codes.lists_of(Code.COPY, [0, 7, 8]) == [(), (), ()]
 
 
 @pytest.mark.parametrize("shape", [(3,), (2, 3, 5), ()])

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from streamgru.codes import Code, index_of
 from streamgru.errors import ModelError
-from streamgru.layout import Code, index_of
 from streamgru.model import Model
 
 from ..frames import given_frames, random_frames

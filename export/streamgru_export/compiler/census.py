@@ -15,7 +15,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from streamgru.layout import Code
+from streamgru.codes import Code
 
 from .graph.graph import Graph, Node
 from .program.program import Operator, Program

@@ -13,8 +13,9 @@ from collections.abc import Iterable, Set
 from pathlib import Path, PurePosixPath
 
 import streamgru
+from streamgru.codes import FUNCTIONS_AT, Code
 from streamgru.errors import OptionError
-from streamgru.layout import FUNCTIONS_AT, Code, Dtype, Tables, tables_of
+from streamgru.layout import Dtype, Tables, tables_of
 
 CORE = ("model.c", "stream.c", "cpu.c", "ops/table.c")
 PASSES_ON = "ops/elementwise.c"  # names functions to tell them apart, and calls those it is given

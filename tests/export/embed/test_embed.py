@@ -14,7 +14,8 @@ from export.graphs import gru_weights, model, node
 from real_models import MODELS
 from runtime.models import gru_model, gru_onnx
 from streamgru.cli import main
-from streamgru.layout import HEADER, OPERATOR, Code
+from streamgru.codes import Code
+from streamgru.layout import HEADER, OPERATOR
 from streamgru_export.compiler.compile import compile as compile_onnx
 from streamgru_export.embed.amalgamate import amalgamate
 from streamgru_export.embed.embed import embed

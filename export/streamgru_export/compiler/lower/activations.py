@@ -6,8 +6,8 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
+from streamgru.codes import Unary
 from streamgru.errors import ModelError
-from streamgru.layout import Unary
 
 from ..graph.graph import Node
 from ..graph.recurrent import ACTIVATIONS, Recurrent

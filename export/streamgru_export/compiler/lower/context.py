@@ -11,8 +11,9 @@ from typing import Any
 
 import numpy as np
 
+from streamgru.codes import Binary, Code, Reduction, Unary
 from streamgru.errors import ModelError
-from streamgru.layout import Binary, Code, Kind, Layout, Reduction, Unary
+from streamgru.layout import Kind, Layout
 
 from ..graph.graph import Array, Graph, Node, TensorType
 from ..graph.operators import axis

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from streamgru.codes import Code, Pooling, Unary
 from streamgru.errors import ModelError
-from streamgru.layout import Code, Pooling, Unary
 
 from ..graph.graph import Node
 from ..graph.operators import flag

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from streamgru.layout import Binary, Code, Unary
+from streamgru.codes import Binary, Code, Unary
 
 from ..graph.graph import Array, Node
 from ..graph.operators import gemm as gemm_of

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 import numpy as np
 
-from streamgru.layout import Binary, Code, Reduction
+from streamgru.codes import Binary, Code, Reduction
 
 from ..graph.graph import Array, Node
 from ..graph.operators import equation

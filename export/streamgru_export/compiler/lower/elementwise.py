@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from streamgru.codes import Binary, Code, Unary
 from streamgru.errors import ModelError
-from streamgru.layout import Binary, Code, Unary
 
 from ..graph.graph import Node
 from ..graph.operators import clip_bounds, flag, number, text

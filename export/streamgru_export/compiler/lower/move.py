@@ -5,8 +5,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from streamgru.codes import Code, Scatter
 from streamgru.errors import ModelError
-from streamgru.layout import Code, Scatter
 
 from ..graph.graph import Array, Node
 from ..graph.operators import gathered, integer, pad_value, pads, perm, slices, text

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from streamgru.codes import Code
 from streamgru.errors import ModelError
-from streamgru.layout import Code
 
 from ..graph.graph import Array, Node
 from ..graph.kinds import RECURRENT

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from streamgru.layout import Binary, Code, Extreme, Reduction, Unary
+from streamgru.codes import Binary, Code, Extreme, Reduction, Unary
 
 from ..graph.graph import Node
 from ..graph.operators import cumsum_axis, flag, integer, normalised_axes, number, reduction_axes, top_count

@@ -19,7 +19,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from streamgru._types import Array
-from streamgru.layout import Code, Kind, index_of, lists_of
+from streamgru.codes import Code, index_of, lists_of
+from streamgru.layout import Kind
 
 from .program import Operator, Program, Tensor
 from .views import View, row_major

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Sequence
 
-from streamgru.layout import Binary, Code, Kind, Unary, index_of, lists_of
+from streamgru.codes import Binary, Code, Unary, index_of, lists_of
+from streamgru.layout import Kind
 
 from .program import Operator, Program, Tensor
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streamgru.layout import Code, Kind, lists_of, rounded
+from streamgru.codes import Code, lists_of
+from streamgru.layout import Kind, rounded
 
 from .program import Operator, Program, Tensor
 from .views import row_major

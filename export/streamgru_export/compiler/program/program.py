@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 
 from streamgru._types import Array
-from streamgru.layout import BLOCK_ROWS, Code, Kind, Layout, block_lines, last_block_rows
+from streamgru.codes import Code
+from streamgru.layout import BLOCK_ROWS, Kind, Layout, block_lines, last_block_rows
 
 
 @dataclass(eq=False)

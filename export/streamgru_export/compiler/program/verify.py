@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from streamgru.layout import ALIGN, LISTS, MAX_RANK, PARAMETERS, Code, Dtype, Kind, Layout, index_of, lists_of
+from streamgru.codes import LISTS, PARAMETERS, Code, index_of, lists_of
+from streamgru.layout import ALIGN, MAX_RANK, Dtype, Kind, Layout
 
 from .copies import CELLS
 from .program import Operator, Program, Tensor

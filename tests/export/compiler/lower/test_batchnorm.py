@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from export.graphs import assert_close, codes, model, node, onnxruntime, rng, whole
-from streamgru.layout import Code
+from streamgru.codes import Code
 from streamgru_export.compiler.compile import compile
 
 

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 
 from export.graphs import codes, model, node
+from streamgru.codes import Code
 from streamgru.errors import StreamgruError
-from streamgru.layout import Code, Kind
+from streamgru.layout import Kind
 from streamgru.model import Model
 from streamgru_export.compiler.compile import compile
 from streamgru_export.compiler.graph.graph import Graph, TensorType

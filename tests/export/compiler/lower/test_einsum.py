@@ -8,8 +8,8 @@ from onnx import TensorProto
 
 import streamgru
 from export.graphs import assert_close, gru_weights, model, node, onnxruntime, rng
+from streamgru.codes import Code
 from streamgru.errors import ModelError
-from streamgru.layout import Code
 from streamgru_export.compiler.compile import compile
 
 SIZES = {"b": 2, "h": 3, "q": 4, "k": 5, "d": 6, "i": 4, "j": 5, "n": 3}

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto
 
 from export.graphs import assert_close, codes, model, node, onnxruntime, rng, whole
-from streamgru.layout import Code
+from streamgru.codes import Code
 from streamgru_export.compiler.compile import compile
 
 

@@ -7,7 +7,8 @@ import numpy as np
 from export.compiler.stream.steps import H, I, assert_steps_equal, node, sequence, step
 from export.graphs import assert_close, gru_weights, model, rng
 from export.image_vm import ImageVM
-from streamgru.layout import Code, Kind
+from streamgru.codes import Code
+from streamgru.layout import Kind
 from streamgru_export.compiler.compile import compile
 
 

@@ -11,7 +11,8 @@ from onnx import helper
 
 from export.graphs import SEED, assert_close, gru_weights, model, onnxruntime, rng, whole
 from export.image_vm import ImageVM
-from streamgru.layout import Code, Kind
+from streamgru.codes import Code
+from streamgru.layout import Kind
 from streamgru.model import Model
 from streamgru_export.compiler.compile import compile
 from streamgru_export.compiler.program import copies

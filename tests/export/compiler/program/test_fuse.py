@@ -12,7 +12,8 @@ import pytest
 
 from export.graphs import assert_close, codes, model, node, onnxruntime, rng, whole
 from export.image_vm import ImageVM
-from streamgru.layout import Code, Kind
+from streamgru.codes import Code
+from streamgru.layout import Kind
 from streamgru.model import Model
 from streamgru_export.compiler.compile import compile
 from streamgru_export.compiler.program import image as images

@@ -9,7 +9,8 @@ import pytest
 from onnx import helper
 
 from export.graphs import SEED, model
-from streamgru.layout import ALIGN, Code, Kind
+from streamgru.codes import Code
+from streamgru.layout import ALIGN, Kind
 from streamgru_export.compiler.compile import compile
 from streamgru_export.compiler.program.plan import plan_in_place
 from streamgru_export.compiler.program.program import Operator, Program, Tensor

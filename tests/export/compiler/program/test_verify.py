@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from export.graphs import model, node
-from streamgru.layout import Code, Kind
+from streamgru.codes import Code
+from streamgru.layout import Kind
 from streamgru_export.compiler.compile import compile
 from streamgru_export.compiler.program.program import Operator, Program, Tensor, constant
 from streamgru_export.compiler.verify import VerifyError, verify

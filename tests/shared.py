@@ -45,3 +45,8 @@ def one_table_of_functions() -> Iterator[None]:
     registry.from_torchlib = staticmethod(from_torchlib)
     yield
     registry.from_torchlib = original
+
+
+def first(frames: Any, count: int) -> Any:
+    """The first frames of an array [T, ...], or of each of several by name."""
+    return {name: x[:count] for name, x in frames.items()} if isinstance(frames, dict) else frames[:count]

@@ -20,11 +20,9 @@ def run(*arguments):
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory):
+def folder(once):
     """What one GRU gives in no time."""
-    folder = tmp_path_factory.mktemp("bench")
-    run("--seconds", "0.001", "--only", "GRU 32", "--out", folder)
-    return folder
+    return once("bench", lambda folder: run("--seconds", "0.001", "--only", "GRU 32", "--out", folder))
 
 
 @pytest.fixture(scope="module")

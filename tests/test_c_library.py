@@ -1,5 +1,6 @@
 """The plain C library: what it installs, what it exports and needs, and the program of docs/c-api.md."""
 
+import os
 import re
 import shutil
 import subprocess
@@ -22,15 +23,18 @@ def output(*command, **options):
 
 
 @pytest.fixture(scope="module")
-def prefix(tmp_path_factory):
+def prefix(once):
     """Where the library is installed."""
     if not (shutil.which("cmake") and shutil.which("pkg-config")):
         pytest.skip("cmake or pkg-config not installed")
-    folder = tmp_path_factory.mktemp("c")
+    return once("c_library", install) / "moved"
+
+
+def install(folder):
     output("cmake", "-S", ROOT / "c_src", "-B", folder / "build", "-DCMAKE_INSTALL_LIBDIR=lib")
-    output("cmake", "--build", folder / "build")
+    output("cmake", "--build", folder / "build", "--parallel", os.cpu_count())
     output("cmake", "--install", folder / "build", "--prefix", folder / "first")
-    return (folder / "first").rename(folder / "moved")
+    (folder / "first").rename(folder / "moved")
 
 
 @pytest.mark.slow

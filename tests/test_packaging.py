@@ -69,29 +69,20 @@ def test_make_help_lists_every_target():
 
 
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory):
+def wheel(once):
     """The wheel, built from a copy of what a checkout holds."""
-    source = tmp_path_factory.mktemp("source")
+    (path,) = (once("wheel", build_wheel) / "dist").glob("*.whl")
+    return path
+
+
+def build_wheel(source):
     for folder in ("c_src", "runtime", "export"):
         ignore = shutil.ignore_patterns("__pycache__", "*.so", "*.egg-info")
         shutil.copytree(ROOT / folder, source / folder, ignore=ignore)
     for file in ("pyproject.toml", "setup.py", "MANIFEST.in", "README.md", "LICENSE"):
         shutil.copy(ROOT / file, source)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "-q",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        "dist",
-        ".",
-    ]
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", "dist", "."]
     subprocess.run(command, cwd=source, check=True)
-    (path,) = (source / "dist").glob("*.whl")
-    return path
 
 
 @pytest.mark.slow

@@ -386,6 +386,7 @@ def test_train_lists_its_recipes(capsys):
     assert {"co2", "numbers", "characters", "anomaly"} <= set(json.loads(out)["recipes"])
 
 
+@pytest.mark.usefixtures("short_proofs")
 def test_train_tells_what_it_found(capsys, tmp_path):
     settings = ["--set", "epochs=1", "--set", "batch_size=64"]
     code, out, _ = run(capsys, "train", "co2", "-o", tmp_path / "made", *settings, "--json")
@@ -395,6 +396,7 @@ def test_train_tells_what_it_found(capsys, tmp_path):
     assert (tmp_path / "made" / "co2.sgru").stat().st_size > 0
 
 
+@pytest.mark.usefixtures("short_proofs")
 def test_train_resumes_from_its_checkpoint(capsys, tmp_path):
     options = ["-o", tmp_path, "--set", "batch_size=64", "--json"]
     _, out, _ = run(capsys, "train", "co2", *options, "--set", "epochs=1")
@@ -421,7 +423,8 @@ def test_train_refuses_with_what_is_allowed(argv, words, capsys, tmp_path):
     assert words in err
 
 
-def test_train_diagnoses_gradients(capsys, tmp_path):
+def test_train_diagnoses_gradients(capsys, tmp_path, monkeypatch):
+    monkeypatch.setattr("streamgru_export.recipes.diagnose.STEPS", 52)  # the table tells of 50 steps back
     code, out, _ = run(capsys, "train", "--diagnose", "-o", tmp_path, "--json")
     assert code == 0
     assert "gru-layer-norm" in json.loads(out)["norms"]

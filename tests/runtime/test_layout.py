@@ -1,4 +1,4 @@
-"""What runtime/streamgru/layout.py and codes.py say of an image is what the core and docs/format.md say, and all they say.
+"""What layout.py and codes.py say of an image is what the core and docs/format.md say, and all they say.
 
 What each of them says is a dictionary under common names, so that a number, a field or a function on one side alone
 is a difference; the last tests add and remove some to see that.

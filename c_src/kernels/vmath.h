@@ -2,7 +2,8 @@
  *
  * Each is a fixed sequence of IEEE operations: the same bits in every lane of every ISA. No estimates (rcp, rsqrt), no
  * libm. Minimum and maximum mean `a < b ? a : b` and `a > b ? a : b`, so a NaN in b passes. A NaN of any
- * payload passes every function as a NaN. The polynomials are minimax fits; the errors stated were measured over every float (tests/test_vmath.py). */
+ * payload passes every function as a NaN. The polynomials are minimax fits; the errors stated were measured over
+ * every float (tests/kernels/function_errors.c). */
 
 static INLINE V v_polynomial(V x, const float *c, int degree)
 {

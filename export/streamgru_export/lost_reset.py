@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from streamgru._printable import printable
+
 EXPLANATION = (
     "a GRU from PyTorch with linear_before_reset=0. PyTorch computes 1; onnxscript before 0.7.1 lost the "
     "attribute and wrote wrong models without a word. Export again with onnxscript 0.7.1 or later, or set "
@@ -66,9 +68,9 @@ def suspicious_grus(proto: Any) -> list[str]:
 def _called(node: Any) -> str:
     """The node's name, or that of its first output where it has none."""
     return (
-        f"GRU node '{node.name}'"
+        f"GRU node '{printable(node.name)}'"
         if node.name
-        else f"GRU node (unnamed, output '{next(filter(None, node.output), '')}')"
+        else f"GRU node (unnamed, output '{printable(next(filter(None, node.output), ''))}')"
     )
 
 

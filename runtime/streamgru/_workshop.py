@@ -36,7 +36,8 @@ HOME = {
     "WholeModel": "whole.model",
     "InferenceSession": "whole.session",
 }
-PURPOSES = dict.fromkeys(("compile", "Compiled", "InferenceSession", "WholeModel", "NodeArg"), "reading ONNX")
+READING = "reading ONNX"
+PURPOSES = dict.fromkeys(("compile", "Compiled", "InferenceSession", "WholeModel", "NodeArg"), READING)
 WORKSHOP = "streamgru_export"
 # What `pip install 'streamgru[export]'` brings.
 EXTRA = {"torch", "onnx", "onnx_ir", "onnxscript", "onnxruntime", "tqdm", "rich", "matplotlib", WORKSHOP}
@@ -71,9 +72,10 @@ def needs_packages(purpose: str) -> Iterator[None]:
         if package not in EXTRA:
             raise
         extra = "onnx" if package == "onnx" else "export"
+        elsewhere = "; or compile the model elsewhere (`streamgru compile`) and load the .sgru here"
         raise ModelError(
-            f"{purpose} needs the package {package!r}: pip install 'streamgru[{extra}]'; "
-            "or compile the model elsewhere (`streamgru compile`) and load the .sgru here"
+            f"{purpose} needs the package {package!r}: pip install 'streamgru[{extra}]'"
+            f"{elsewhere if purpose.endswith(READING) else ''}"
         ) from error
 
 

@@ -19,7 +19,7 @@ import numpy as np
 from . import denoise, info
 from ._printable import printable
 from ._types import Json
-from ._workshop import workshop
+from ._workshop import needs_packages, workshop
 from .errors import DataError, ModelError, StreamgruError
 from .files import read_frames, write_frames
 from .model import load
@@ -36,7 +36,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = _parser().parse_args(argv)
     command: Command = args.command
     try:
-        ok, data, text = command(args)
+        with needs_packages(f"streamgru {args.name}"):
+            ok, data, text = command(args)
     except (StreamgruError, OSError, ValueError, ModuleNotFoundError) as error:
         return _fail(args, str(error))
     if args.json:
@@ -123,6 +124,7 @@ def _add_absent(commands: Any, why: ModelError) -> None:
     """The workshop's commands where it is not installed: each says what it needs."""
 
     def absent(args: argparse.Namespace) -> Answer:
+        args.json = "--json" in args.rest
         raise why
 
     for name in WORKSHOP:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 import onnx
 import pytest
@@ -43,13 +45,20 @@ def evil_model(op="GRU"):
     proto, _ = gru_onnx()
     proto.graph.node[0].name = EVIL
     proto.graph.input[0].name = proto.graph.node[0].input[0] = EVIL
+    proto.graph.output[0].name = proto.graph.node[0].output[0] = f"y{EVIL}"
+    proto.producer_name = "pytorch"
+    for attribute in proto.graph.node[0].attribute:
+        if attribute.name == "linear_before_reset":
+            attribute.i = 0  # a warning that names the node
     if op != "GRU":
         proto = model([helper.make_node(op, ["X"], ["Y"], name=EVIL)], {"X": [2, 2]}, ["Y"], {})
     return proto
 
 
 def test_in_messages_and_descriptions(tmp_path):
-    loaded = streamgru.Model(streamgru.compile(evil_model().SerializeToString()).image)
+    with pytest.warns(UserWarning, match="linear_before_reset=0") as told:
+        loaded = streamgru.Model(streamgru.compile(evil_model().SerializeToString()).image)
+    assert all(is_safe(str(warning.message)) for warning in told)
     assert loaded.inputs[0].name == EVIL  # the name itself is the model's
     assert is_safe(repr(loaded))
     assert is_safe(str(loaded.inputs[0]))
@@ -65,7 +74,23 @@ def test_in_messages_and_descriptions(tmp_path):
 def test_on_the_command_line(command, tmp_path, capsys):
     path = tmp_path / "evil.onnx"
     onnx.save(evil_model(), path)
-    main([command[0], str(path), *command[1:]])
+    with warnings.catch_warnings(record=True) as told:
+        warnings.simplefilter("always")
+        main([command[0], str(path), *command[1:]])
+    assert all(is_safe(str(warning.message)) for warning in told)
     shown = capsys.readouterr()
     assert is_safe(shown.out)
     assert is_safe(shown.err)
+
+
+def test_in_a_certificate(tmp_path):
+    path = tmp_path / "evil.onnx"
+    onnx.save(evil_model(), path)
+    report = streamgru.parity(path, steps=5)
+    assert report.warnings  # they name the node
+    assert is_safe(report.text())
+    assert is_safe(report.line)
+    assert "\n" not in report.line
+    report.save(tmp_path)
+    page = (tmp_path / "parity.html").read_text(encoding="utf-8")
+    assert not {"\x1b", "\u202e", "\x9b"} & set(page)

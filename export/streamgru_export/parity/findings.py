@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from streamgru._printable import printable
+
 from ..differences import Difference, Latency, Trace
 
 FILES = ("onnx", "sgru", "weights", "module")  # the hashes that say what was compared
@@ -100,8 +102,8 @@ class Findings:
     def line(self) -> str:
         """The verdict, the largest difference and the hashes in one line, for a log."""
         if not self.ok:
-            return f"FAILS: {self.model}: {'; '.join(self.reasons)}"
+            return printable(f"FAILS: {self.model}: {'; '.join(self.reasons)}")
         worst = max(self.checks, key=lambda check: check.difference.scaled / check.allowed)
         difference = f"{worst.difference.scaled:.1e} from {worst.difference.reference}, {worst.allowed:.1e} allowed"
         shown = ", ".join(f"{name} {self.hashes[name][:12]}" for name in FILES if name in self.hashes)
-        return f"holds: {self.model}: {self.steps} steps, at most {difference}; sha256 {shown}"
+        return printable(f"holds: {self.model}: {self.steps} steps, at most {difference}; sha256 {shown}")

@@ -6,8 +6,10 @@ It measures and judges nothing: all it shows is in the `Findings`. `plots.py` dr
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable, Mapping, Sequence
-from html import escape
+
+from streamgru._printable import printable
 
 from ..differences import Difference, Latency
 from .findings import Findings, PeerCheck
@@ -83,7 +85,7 @@ def render(report: Findings) -> str:
         ),
         _section(
             "Error over time",
-            f"At each step, the largest absolute difference from {escape(report.reference or 'nothing')}.",
+            f"At each step, the largest absolute difference from {shown(report.reference or 'nothing')}.",
             _image(error_plot(report), "error over time"),
         ),
         _section(
@@ -108,12 +110,17 @@ def render(report: Findings) -> str:
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>Parity of {escape(report.model)}</title><style>{CSS}</style></head><body><main>"
-        f'<header><div><p class="kicker">streamgru parity report</p><h1>{escape(report.model)}</h1></div>'
+        f"<title>Parity of {shown(report.model)}</title><style>{CSS}</style></head><body><main>"
+        f'<header><div><p class="kicker">streamgru parity report</p><h1>{shown(report.model)}</h1></div>'
         f'<div class="badge {kind}">{mark}</div></header>'
         f"{''.join(sections)}"
-        f"<footer>{escape(report.verdict)}.</footer></main></body></html>\n"
+        f"<footer>{shown(report.verdict)}.</footer></main></body></html>\n"
     )
+
+
+def shown(text: object) -> str:
+    """A text as HTML: nothing in it is markup, and nothing moves what stands beside it."""
+    return html.escape(printable(str(text), keep="\n"))
 
 
 def _section(title: str, note: str, *parts: str) -> str:
@@ -121,15 +128,15 @@ def _section(title: str, note: str, *parts: str) -> str:
     if not any(parts):
         return ""
     line = f'<p class="soft">{note}</p>' if note else ""
-    return f"<section><h2>{escape(title)}</h2>{line}{''.join(parts)}</section>"
+    return f"<section><h2>{shown(title)}</h2>{line}{''.join(parts)}</section>"
 
 
 def _messages(report: Findings) -> str:
     """Why the verdict does not hold, and the warnings."""
-    reasons = "".join(f"<li>{escape(reason)}</li>" for reason in report.reasons)
+    reasons = "".join(f"<li>{shown(reason)}</li>" for reason in report.reasons)
     failed = f'<div class="note bad"><ul>{reasons}</ul></div>' if reasons else ""
-    warnings = "".join(f'<div class="note"><b>Warning.</b> {escape(w)}</div>' for w in report.warnings)
-    return failed + warnings + "".join(f'<p class="soft">Note: {escape(note)}.</p>' for note in report.notes)
+    warnings = "".join(f'<div class="note"><b>Warning.</b> {shown(w)}</div>' for w in report.warnings)
+    return failed + warnings + "".join(f'<p class="soft">Note: {shown(note)}.</p>' for note in report.notes)
 
 
 def _cards(report: Findings) -> str:
@@ -144,7 +151,7 @@ def _cards(report: Findings) -> str:
         ("identical" if report.same_bits else "DIFFERENT", "bits of run and step"),
         _speed_card(report.latency),
     ]
-    inner = "".join(f'<div class="card"><b>{escape(b)}</b><span>{escape(s)}</span></div>' for b, s in cards)
+    inner = "".join(f'<div class="card"><b>{shown(b)}</b><span>{shown(s)}</span></div>' for b, s in cards)
     return f'<div class="cards">{inner}</div>'
 
 
@@ -169,7 +176,7 @@ def _verdict_note(report: Findings) -> str:
 def _checks(checks: Sequence[PeerCheck]) -> str:
     rows = [
         (
-            escape(check.difference.reference),
+            shown(check.difference.reference),
             f"{check.difference.scaled:.2e}",
             f"{check.allowed:.2e}",
             _mark(check),
@@ -188,7 +195,7 @@ def _mark(check: PeerCheck) -> str:
 
 def _reference_note(report: Findings) -> str:
     return (
-        f"Everything against {escape(report.reference or 'nothing')}. Relative and ulp errors count where "
+        f"Everything against {shown(report.reference or 'nothing')}. Relative and ulp errors count where "
         "the reference is above a millionth of the scale. The largest errors of the first and the last tenth "
         "of the steps show drift."
     )
@@ -202,36 +209,36 @@ def _differences(report: Findings) -> str:
 
 def _difference_row(d: Difference, note: str) -> tuple[str, ...]:
     if d.problem:
-        return (escape(d.candidate), *[""] * 6, escape(d.problem))
+        return (shown(d.candidate), *[""] * 6, shown(d.problem))
     ends = [f"{w.max_abs:.1e}" for w in (d.windows[:1] + d.windows[-1:])] or ["", ""]
     place = where(d.worst) + (f" ({note})" if note else "")
     numbers = (f"{d.max_abs:.2e}", f"{d.max_rel:.2e}", f"{d.rmse:.2e}", ulps(d.max_ulp), *ends)
-    return (escape(d.candidate), *numbers, f"<code>{escape(place)}</code>")
+    return (shown(d.candidate), *numbers, f"<code>{shown(place)}</code>")
 
 
 def _pair_table(pairs: Sequence[Difference]) -> str:
     """A triangle: each implementation against those before it."""
     found = {(d.reference, d.candidate): "–" if d.problem else f"{d.max_abs:.1e}" for d in pairs}
     names = list(dict.fromkeys(name for d in pairs for name in (d.candidate, d.reference)))
-    rows = [(escape(a), *(found.get((a, b), "") for b in names[:-1])) for a in names[1:]]
-    return _table(("", *map(escape, names[:-1])), rows, numeric=range(1, len(names))) if rows else ""
+    rows = [(shown(a), *(found.get((a, b), "") for b in names[:-1])) for a in names[1:]]
+    return _table(("", *map(shown, names[:-1])), rows, numeric=range(1, len(names))) if rows else ""
 
 
 def _latencies(latency: Sequence[Latency]) -> str:
     rows = [
-        (escape(t.name), f"{t.median_us:.2f}", f"{t.p99_us:.2f}", f"{t.max_us:.2f}", f"{len(t.samples_us)}")
+        (shown(t.name), f"{t.median_us:.2f}", f"{t.p99_us:.2f}", f"{t.max_us:.2f}", f"{len(t.samples_us)}")
         for t in latency
     ]
     return _table(("call", "median µs", "p99 µs", "max µs", "calls"), rows, numeric=range(1, 5)) if rows else ""
 
 
 def _not_compared(reasons: Mapping[str, str]) -> str:
-    rows = [(escape(name), escape(reason)) for name, reason in reasons.items()]
+    rows = [(shown(name), shown(reason)) for name, reason in reasons.items()]
     return _section("Not compared", "", _table(("implementation", "reason"), rows)) if rows else ""
 
 
 def _pairs(values: Mapping[str, str]) -> str:
-    rows = [(escape(key), f'<span class="mono">{escape(value)}</span>') for key, value in values.items()]
+    rows = [(shown(key), f'<span class="mono">{shown(value)}</span>') for key, value in values.items()]
     return _table((), rows)
 
 
@@ -251,4 +258,4 @@ def _table(head: Iterable[str], rows: Iterable[Sequence[str]], numeric: Iterable
 
 
 def _image(uri: str, text: str) -> str:
-    return f'<img alt="{escape(text)}" src="{uri}">' if uri else ""
+    return f'<img alt="{shown(text)}" src="{uri}">' if uri else ""

@@ -13,6 +13,8 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
 from numpy.typing import NDArray
 
+from streamgru._printable import printable
+
 from .findings import Findings
 from .traces import RUN, STEP
 
@@ -105,7 +107,7 @@ def overlay_plot(report: Findings) -> str:
             )
             ax.plot(ours.steps[name][first:], a[first:, element], color=OURS, lw=1, label=STEP)
             index = np.unravel_index(int(element), ours.values[name].shape[1:])
-            ax.set_ylabel(f"{name}{[int(i) for i in index]}", fontsize=8)
+            ax.set_ylabel(f"{printable(name)}{[int(i) for i in index]}", fontsize=8, parse_math=False)
         ax.set_xlabel("step")
         _legend_above(figure, ax)
         return _data_uri(figure)

@@ -6,6 +6,8 @@ import math
 import textwrap
 from typing import Any
 
+from streamgru._printable import printable
+
 from ..differences import Difference, Worst
 from .findings import Findings
 
@@ -17,8 +19,10 @@ def text(report: Findings) -> str:
     """The report in about a screenful, at most 100 columns wide."""
     seed = "inputs given" if report.seed is None else f"seed {report.seed}"
     mark = "HOLDS" if report.ok else "DOES NOT HOLD"
-    lines = [f"parity of {report.model}: {mark}   ({report.steps} steps, {seed}, tolerance {report.tolerance:g})"]
-    lines += [f"  {reason}" for reason in report.reasons]
+    lines = [
+        f"parity of {printable(report.model)}: {mark}   ({report.steps} steps, {seed}, tolerance {report.tolerance:g})"
+    ]
+    lines += [f"  {printable(reason)}" for reason in report.reasons]
     if report.differences:
         lines += ["", *_differences(report)]
     if report.checks:
@@ -28,9 +32,9 @@ def text(report: Findings) -> str:
         lines += ["", *_weights(report)]
     if report.not_compared:
         lines += ["", "not compared"]
-        lines += [f"  {name + ':':20} {reason}" for name, reason in report.not_compared.items()]
-    lines += [f"\nwarning: {warning}" for warning in report.warnings]
-    lines += [f"\nnote: {note}" for note in report.notes]
+        lines += [f"  {name + ':':20} {printable(reason)}" for name, reason in report.not_compared.items()]
+    lines += [f"\nwarning: {printable(warning)}" for warning in report.warnings]
+    lines += [f"\nnote: {printable(str(note))}" for note in report.notes]
     if report.latency:
         lines += ["", "time of one call, one thread, in turns"]
         lines += [f"  {t.name:20} median {t.median_us:9.2f} µs   p99 {t.p99_us:9.2f} µs" for t in report.latency]
@@ -83,7 +87,7 @@ def _weights(report: Findings) -> list[str]:
     if ours is None:
         return []
     lines = [f"{report.weights} weights against {ours.reference}: RMSE over the output's RMS, over all steps"]
-    return lines + [f"  {o.output:19} {o.relative:9.3%}" for o in ours.outputs if o.max_ulp is not None]
+    return lines + [f"  {printable(o.output):19} {o.relative:9.3%}" for o in ours.outputs if o.max_ulp is not None]
 
 
 def ulps(count: int | None) -> str:
@@ -93,7 +97,7 @@ def ulps(count: int | None) -> str:
 
 def where(worst: Worst | None) -> str:
     """A place as `y[0, 3], step 17`."""
-    return "" if worst is None else f"{worst.output}{list(worst.index)}, step {worst.step}"
+    return "" if worst is None else f"{printable(worst.output)}{list(worst.index)}, step {worst.step}"
 
 
 def plain(report: Findings) -> dict[str, Any]:

@@ -140,3 +140,22 @@ def test_an_output_that_is_a_constant_which_a_node_reads_too():
     result = stream.step(np.ones(3, np.float32))
     np.testing.assert_array_equal(result["y"], 1 + w)
     np.testing.assert_array_equal(result["w"], w)
+
+
+EMPTY = helper.make_graph([], "none", [], [])
+
+
+@pytest.mark.parametrize(
+    "made, constants, message",
+    [
+        (node("If", ["c"], ["y"], then_branch=EMPTY, else_branch=EMPTY), {"c": np.array(True)}, "its branch 0"),
+        (node("CumSum", ["x", "i"], ["y"]), {"i": np.zeros(0, np.int64)}, r"axis is one number, not \[\]"),
+        (node("CumSum", ["x", "i"], ["y"]), {"i": np.array([1, 0])}, r"axis is one number, not \[1, 0\]"),
+        (node("Dropout", ["x", "r", "t"], ["y"]), {"r": np.float32([0.5, 1]), "t": np.array(True)}, "one number each"),
+        (node("Dropout", ["x", "r", "t"], ["y"]), {"r": np.float32(0.5), "t": np.array([True, False])}, "one number"),
+        (node("STFT", ["x", "i"], ["y"]), {"i": np.zeros(0, np.int64)}, "STFT"),
+    ],
+)
+def test_what_contradicts_itself_is_the_models_fault(made, constants, message):
+    with pytest.raises(ModelError, match=message):
+        compile(model([made], {"x": [1, 4, 8]}, ["y"], constants), mode="whole")

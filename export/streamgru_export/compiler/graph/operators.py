@@ -161,7 +161,10 @@ def cumsum_axis(node: Node, rank: int, constants: Constants) -> int | None:
     """The axis of a CumSum; None where it is computed."""
     if is_computed(node, 1, constants):
         return None
-    return from_front(node, int(constants[node.inputs[1]].reshape(-1)[0]), rank)
+    given = constants[node.inputs[1]]
+    if given.size != 1:
+        raise ModelError(f"{node}: its axis is one number, not {given.reshape(-1).tolist()}")
+    return from_front(node, int(given.reshape(-1)[0]), rank)
 
 
 def perm(node: Node, rank: int) -> list[int]:

@@ -194,6 +194,8 @@ class _Walk:
                 f"{node}: its condition depends on the data; only one known from the shapes can be compiled"
             )
         inner = subgraph(node, "then_branch" if bool(condition.reshape(-1)[0]) else "else_branch")
+        if len(inner.outputs) != len(node.outputs):
+            raise ModelError(f"{node} has {len(node.outputs)} outputs, and its branch {len(inner.outputs)}")
         prefix = f"{node.outputs[0]}/"
         own = {*inner.constants, *(o for n in inner.nodes for o in n.outputs if o)}
         rename = {name: prefix + name for name in own}
@@ -273,6 +275,9 @@ def _is_inference_dropout(node: Node, constants: Mapping[str, Array]) -> bool:
     ratio = constants.get(node.input(1))
     if training is None and node.input(2):
         raise ModelError(f"{node}: its training_mode depends on an input; export the model in eval mode")
+    for value in (training, ratio):
+        if value is not None and value.size != 1:
+            raise ModelError(f"{node}: its ratio and training_mode are one number each, not {list(value.shape)}")
     if training is not None and bool(training) and (ratio is None or float(ratio) != 0.0):
         raise ModelError(f"{node}: exported in training mode, it drops at random; call model.eval() and export again")
     return True

@@ -1,42 +1,26 @@
 """What layout.py and codes.py say of an image is what the core and docs/format.md say, and all they say.
 
 What each of them says is a dictionary under common names, so that a number, a field or a function on one side alone
-is a difference; the last tests add and remove some to see that.
+is a difference; the last tests add, remove and swap some to see that. layout_elsewhere.py reads the core and the text.
 """
 
 from __future__ import annotations
 
 import math
-import re
-import shutil
-import subprocess
-from itertools import product
-from pathlib import Path
 
 import numpy as np
 import pytest
 
+from runtime.layout_elsewhere import CORE, DOCS, SHAPES, core, docs
 from streamgru import codes, layout
 from streamgru._kernel import lib
 from streamgru.codes import Binary, Code, Extreme, Pooling, Reduction, Scatter, Unary
 from streamgru.layout import Dtype, Kind, Layout
 
-ROOT = Path(__file__).parents[2]
-DOCS = (ROOT / "docs" / "format.md").read_text(encoding="utf-8")
-CORE = {
-    p.relative_to(ROOT / "c_src").as_posix(): p.read_text(encoding="utf-8") for p in (ROOT / "c_src").rglob("*.[ch]")
-}
 ENUMS = (Dtype, Kind, Layout, Code, Unary, Binary, Reduction, Scatter, Pooling, Extreme)
 RECORDS = {"sgru_header": layout.HEADER, "sgru_tensor_rec": layout.TENSOR, "sgru_op_rec": layout.OPERATOR}
-SHAPES = list(product((1, 3, 15, 16, 17, 21, 64), (1, 2, 5, 16, 63)))  # of matrices of packed rows
-
-# How the core and the text call what layout.py has another name for.
-ALIASES = {
-    "CONST": "CONSTANT", "LESS_EQUAL": "LESS_OR_EQUAL", "GREATER_EQUAL": "GREATER_OR_EQUAL", "REPLACE": "NONE",
-    "ROW_MAJOR": "ROWS", "PACKED_ROWS": "PACKED",
-}  # fmt: skip
-COUNTS = {"F_COUNT", "B_FLOATS", "REDUCTIONS", "FUNCTIONS"}  # members that count the others
-INSIDE = {"F_SETTLE"}  # a function that the core calls itself
+# The limits that the description tells too.
+DESCRIBED = ("magic", "version", "none", "rank", "columns", "header", "tensor", "operator", "align", "summed")
 
 
 def python():
@@ -51,7 +35,9 @@ def python():
     said["limits"] = {
         "magic": layout.MAGIC, "version": layout.VERSION, "records": layout.MAX_RECORDS, "none": layout.NONE,
         "rank": layout.MAX_RANK, "elements": layout.MAX_ELEMENTS, "columns": layout.MAX_COLUMNS_I8,
-        "header": layout.HEADER.itemsize, "tensor": layout.TENSOR.itemsize, "operator": layout.OPERATOR.itemsize,
+        "align": layout.ALIGN, "summed": layout.SUMMED_FROM,
+        "section": layout.HEADER.itemsize, "header": layout.HEADER.itemsize,
+        "tensor": layout.TENSOR.itemsize, "operator": layout.OPERATOR.itemsize,
     }  # fmt: skip
     return said
 
@@ -62,209 +48,18 @@ def _stored(dtype, shape):
     return layout.stored_bytes(tensor[0])
 
 
-# ---- the core ----
-
-PROGRAM = """
-#include <stddef.h>
-#include <stdio.h>
-#include "internal.h"
-int main(void)
-{
-    FIELDS
-    for (unsigned i = 0; i < 256; i++)
-        if (dtype_size(i)) printf("size %u %zu\\n", i, dtype_size(i));
-    static const uint32_t shapes[][2] = {SHAPES};
-    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
-        for (unsigned d = 0; d < 3; d++) {
-            sgru_tensor_rec t = {.dtype = (uint8_t[]){SGRU_F32, SGRU_F16, SGRU_I8}[d], .layout = LAYOUT_PACKED,
-                                 .rank = 2, .dims = {shapes[i][0], shapes[i][1]}};
-            printf("packed %u %u %zu\\n", shapes[i][0], shapes[i][1], bytes_of(&t));
-        }
-    printf("limit none %u\\nlimit rank %u\\nlimit elements %u\\nlimit columns %u\\n", SGRU_NONE, SGRU_MAX_RANK,
-           SGRU_MAX_ELEMENTS, SGRU_MAX_K_I8);
-    printf("limit header %zu\\nlimit tensor %zu\\nlimit operator %zu\\n", sizeof(sgru_header), sizeof(sgru_tensor_rec),
-           sizeof(sgru_op_rec));
-}
-"""
-
-
-def core(sources, folder):
-    """What the core's sources say: enumerations and tables by their text, the rest by a compiler."""
-    said = {
-        "Dtype": _dtypes(sources),
-        "Code": {name.upper(): int(n) for n, name in re.findall(r"\[(\d+)\] = &sgru_op_(\w+)", sources["ops/table.c"])},
-        "Kind": _enum(sources["internal.h"], "KIND_CONST"),
-        "Layout": _enum(sources["internal.h"], "LAYOUT_ROWS"),
-        "Unary": _enum(sources["kernels/kernels.h"], "F_IDENTITY"),
-        "Binary": _enum(sources["kernels/kernels.h"], "B_ADD"),
-        "Reduction": _enum(sources["ops/reduce.c"], "SUM"),
-        "Scatter": _enum(sources["ops/index.c"], "REPLACE"),
-        "Pooling": _enum(sources["ops/window.c"], "MAX"),
-        "number of parameters": _parameter_counts(sources),
-        **{name: {} for name in RECORDS}, "sizes": {}, "packed": {}, "limits": _limits(sources["model.c"]),
-    }  # fmt: skip
-    for line in _compiled(sources, folder).splitlines():
-        what, *rest = line.split()
-        if what == "field":
-            said[rest[0]][rest[1]] = (int(rest[2]), int(rest[3]))
-        elif what == "size":
-            said["sizes"][int(rest[0])] = int(rest[1])
-        elif what == "packed":
-            said["packed"].setdefault((int(rest[0]), int(rest[1])), []).append(int(rest[2]))
-        else:
-            said["limits"][rest[0]] = int(rest[1])
-    return said
-
-
-def _plain(text):
-    return re.sub(r"/\*.*?\*/", "", text, flags=re.DOTALL)
-
-
-def _enums(text, known=None):
-    """Every enumeration of a file: its members with their numbers."""
-    known, found = dict(known or {}), []
-    for body in re.findall(r"\benum \{(.*?)\}", _plain(text), re.DOTALL):
-        members, number = {}, -1
-        for name, value in re.findall(r"(\w+)(?:\s*=\s*([\w +<]+))?\s*(?:,|$)", body.strip()):
-            if value and "<" not in value:
-                number = sum(known[part] if part in known else int(part, 0) for part in value.strip().split(" + "))
-            else:
-                number += 1
-            members[name] = known[name] = number
-        found.append(members)
-    return found
-
-
-def _enum(text, first):
-    """The enumeration that begins with `first`, without its prefix."""
-    members = next(e for e in _enums(text) if next(iter(e)) == first)
-    prefix = first.partition("_")[0] + "_" if "_" in first else ""
-    names = {m.removeprefix(prefix): n for m, n in members.items() if m not in COUNTS | INSIDE}
-    return {ALIASES.get(name, name): n for name, n in names.items()}
-
-
-def _dtypes(sources):
-    public = re.findall(r"^#define SGRU_([A-Z]\d+|BOOL) (\d+)$", _plain(sources["streamgru.h"]), re.MULTILINE)
-    return {**{name: int(n) for name, n in public}, **_enum(sources["internal.h"], "SGRU_F16")}
-
-
-def _parameter_counts(sources):
-    """How many parameters an operator has at least."""
-    (cells,) = (e for e in _enums(sources["ops/recurrent.h"]) if "P_CELL" in e)
-    counts = {}
-    for text in sources.values():
-        found = re.findall(r"^const sgru_op_def sgru_op_(\w+) = \{\w+,\s*\w+,\s*(\w+),", text, re.MULTILINE)
-        known = {name: n for e in _enums(text, {**cells, "W": 1}) for name, n in e.items()} if found else {}
-        counts.update({name.upper(): int(known.get(count, count)) for name, count in found})
-    return counts
-
-
-def _limits(model):
-    (letters,) = re.findall(r"magic\[8\] = \{(.*?)\}", model)
-    escapes = {r"'\r'": "\r", r"'\n'": "\n"}
-    magic = [escapes.get(c) or (chr(int(c, 16)) if c.startswith("0x") else c.strip("'")) for c in letters.split(", ")]
-    (shift,) = re.findall(r"#define MAX_TENSORS \(1u << (\d+)\)", model)
-    (version,) = re.findall(r"h->version != (\d+)\)", model)
-    return {"magic": "".join(magic).encode("latin-1"), "records": 1 << int(shift), "version": int(version)}
-
-
-def _compiled(sources, folder):
-    """What a program prints that includes internal.h."""
-    compiler = shutil.which("gcc") or shutil.which("cc")
-    if compiler is None:
-        pytest.skip("no C compiler")
-    for file in ("internal.h", "kernels/kernels.h", "streamgru.h"):
-        (folder / file).parent.mkdir(exist_ok=True)
-        (folder / file).write_text(sources[file], encoding="utf-8")
-    fields = []
-    for record in RECORDS:
-        (body,) = re.findall(rf"typedef struct {record} \{{(.*?)\}}", _plain(sources["internal.h"]), re.DOTALL)
-        for declared in re.findall(r"\w+ ([^;]+);", body):
-            for name in re.findall(r"(\w+)(?:\[\w+\])?(?:,|$)", declared):
-                place = f"offsetof({record}, {name}), sizeof ((({record} *)0)->{name})"
-                fields.append(f'printf("field {record} {name} %zu %zu\\n", {place});')
-    shapes = ", ".join(f"{{{m}, {k}}}" for m, k in SHAPES)
-    (folder / "print.c").write_text(PROGRAM.replace("FIELDS", "\n".join(fields)).replace("SHAPES", shapes))
-    subprocess.run([compiler, "-std=c11", "-w", "print.c", "-o", "print"], cwd=folder, check=True)
-    return subprocess.run([folder / "print"], capture_output=True, text=True, check=True).stdout
-
-
-# ---- docs/format.md ----
-
-
-def docs(text):
-    """What the description says."""
-    rows = re.findall(r"^\| (\d+) \| ([A-Z_]+) \|[^|\n]*\|[^|\n]*\| (.*?) \|$", text, re.MULTILINE)
-    cells = {name: cell for _, name, cell in rows}
-    (dtypes,) = re.findall(r"\| dtype: (.*?) \|", text)
-    (kinds,) = re.findall(r"\| kind: (.*?) \|", text)
-    (layouts,) = re.findall(r"\| layout: (.*?) \|", text)
-    (unary,) = re.findall(r"^Unary functions.*?: (.*?)\.\n", text, re.MULTILINE | re.DOTALL)
-    (binary,) = re.findall(r"^Binary functions: (.*?)\.\n", text, re.MULTILINE | re.DOTALL)
-    return {
-        "Dtype": _numbered(dtypes), "Kind": _numbered(kinds), "Layout": _numbered(layouts),
-        "Code": {name: int(code) for code, name, _ in rows},
-        "Unary": _numbered(unary), "Binary": _numbered(binary),
-        "Reduction": _listed(cells["REDUCE"], "reduction"),
-        "Scatter": _listed(cells["SCATTER_ELEMENTS"], "reduction"),
-        "Pooling": _listed(cells["POOL"], "pooling"),
-        "Extreme": _listed(cells["ARG"], "extreme"),
-        "parameters": {name: _parameters(text, name, cells) for name in cells},
-        "lists": {name: re.findall(r"(\w+)\[rank\]", cell) for name, cell in cells.items() if "[rank]" in cell},
-        "places": {name: _places(text, title) for name, title in
-                   zip(RECORDS, ("Header", "Tensor record", "Operator record"), strict=True)},
-    }  # fmt: skip
-
-
-def _without_brackets(text):
-    while (shorter := re.sub(r" ?\([^()]*\)", "", text)) != text:
-        text = shorter
-    return text
-
-
-def _numbered(text):
-    """`1 f32, 2 i64` as names with their numbers."""
-    found = {}
-    for part in re.split(r"[,;]", _without_brackets(text)):
-        number, name = part.split(maxsplit=1)
-        name = re.sub(r"\W", "_", name.strip().upper())
-        found[ALIASES.get(name, name)] = int(number)
-    return found
-
-
-def _listed(cell, parameter):
-    (numbers,) = re.findall(rf"\b{parameter} \(([^()]*)\)", cell)
-    return _numbered(numbers)
-
-
-def _parameters(text, name, cells):
-    """The parameters of an operator but for its lists."""
-    cell = cells["CONV"] if cells[name] == "the same" else cells[name]
-    if cell == "see below":
-        (block,) = re.findall(r"Common parameters, in this order:\n\n(.*?)\n\n", text, re.DOTALL)
-        common = [re.sub(r"(?<=\S)  .*", "", line.strip()).rstrip(",") for line in block.splitlines()]
-        (own,) = re.findall(rf"^{name} then has: (.*?)\.(?:\s|$)", _without_brackets(text), re.MULTILINE)
-        cell = ", ".join([*common, own])
-    names = re.split(r"[:.]", _without_brackets(cell))[0].split(",")
-    return [re.sub(r"(?<=\w) f$", "", n.strip()) for n in names if "[" not in n and n.strip() != "–"]
-
-
-def _places(text, title):
-    """Where the fields of a record lie, and how long they are."""
-    (section,) = re.findall(rf"^## {title}\n(.*?)^## ", text, re.MULTILINE | re.DOTALL)
-    rows = re.findall(r"^\| (\d+) \| (?:(\d+) × )?(?:u(\d+)|(\d+) bytes) \|", section, re.MULTILINE)
-    return [(int(at), int(n or 1) * (int(bits) // 8 if bits else int(size))) for at, n, bits, size in rows]
-
-
 # ---- they agree ----
 
 
 def differences(said, ours):
     """The names under which two of them say different things."""
+    named = {(code, i): name for code, names in ours["parameters"].items() for i, name in enumerate(names)}
     ours = {
         **ours,
         "number of parameters": {name: len(names) for name, names in ours["parameters"].items()},
-        "places": {name: list(ours[name].values()) for name in RECORDS},
+        "parameter names": {at: {named.get(at)} for at in said.get("parameter names", ())},
+        "places": {name: ours[name] for name in RECORDS},
+        "described": {name: ours["limits"][name] for name in DESCRIBED},
     }
     return [what for what in said if said[what] != ours[what]]
 
@@ -327,9 +122,25 @@ IN_CORE = [
     ("sgru_op_rec", "internal.h", "    uint32_t zero[4];\n", ""),
     ("number of parameters", "ops/conv.c", "    P_BETA,\n", ""),
     ("number of parameters", "ops/gru.c", "P_COUNT = P_G + 3", "P_COUNT = P_G + 4"),
+    ("parameter names", "ops/conv.c", "    P_N,\n    P_C,\n", "    P_C,\n    P_N,\n"),
+    ("parameter names", "ops/conv.c", "    P_ALPHA,\n    P_BETA,\n", "    P_BETA,\n    P_ALPHA,\n"),
+    ("parameter names", "ops/window.c", "    P_SH,\n    P_SW,\n", "    P_SW,\n    P_SH,\n"),
+    ("parameter names", "ops/recurrent.h", "    P_X_T,\n    P_X_B,\n", "    P_X_B,\n    P_X_T,\n"),
+    ("parameter names", "ops/lstm.c", "    P_C0 = P_CELL,\n    P_C0_B,\n", "    P_C0_B = P_CELL,\n    P_C0,\n"),
+    ("parameter names", "ops/gru.c", "P_LBR = P_CELL, P_F, P_G = P_F + 3,", "P_F = P_CELL, P_LBR = P_F + 3, P_G,"),
+    ("parameter names", "ops/rnn.c", "P_F = P_CELL, P_COUNT = P_F + 3", "P_G = P_CELL, P_COUNT = P_G + 3"),
+    ("parameter names", "ops/dense.c", "n = op->params[0], M = op->params[1]", "M = op->params[0], n = op->params[1]"),
+    ("parameter names", "ops/dense.c", "MATMUL: rank, M, N, K,", "MATMUL: rank, N, M, K,"),
+    ("parameter names", "ops/reduce.c", "exclusive = param(op, 3)", "exclusive = param(op, 4)"),
     ("packed", "kernels/kernels.h", "return M / 16 * 16 * (K | 1)", "return M / 16 * 16 * K"),
     ("limits", "internal.h", "#define SGRU_MAX_RANK 8", "#define SGRU_MAX_RANK 9"),
+    ("limits", "kernels/kernels.h", "#define SGRU_MAX_K_I8 65536u", "#define SGRU_MAX_K_I8 32768u"),
     ("limits", "model.c", "h->version != 1", "h->version != 2"),
+    ("limits", "model.c", "#define HEADER_SIZE 128", "#define HEADER_SIZE 64"),
+    ("limits", "model.c", "#define MAX_TENSORS (1u << 20)", "#define MAX_TENSORS (1u << 21)"),
+    ("limits", "model.c", "offset % 64 == 0 && offset >=", "offset % 32 == 0 && offset >="),
+    ("limits", "model.c", "end + bytes_of(t), 64)", "end + bytes_of(t), 32)"),
+    ("limits", "model.c", "h + 32, size - 32", "h + 24, size - 24"),
 ]
 IN_DOCS = [
     ("Unary", "33 cos,", "33 cos, 35 tan,"),
@@ -350,6 +161,22 @@ IN_DOCS = [
     ("places", "| 120 | u64 |", "| 120 | u32 |"),
     ("places", "| 48 | u32 | state only", "| 50 | u16 | state only"),
     ("places", "| 12 | u32 | name, an offset into the strings: the ONNX", "| 16 | u32 | name, an offset: the ONNX"),
+    ("places", "| u32 | version, 1 |\n| 12 | u32 | flags, 0 |", "| u32 | flags, 0 |\n| 12 | u32 | version, 1 |"),
+    ("places", "| 40 | u32 | number of words |", "| 40 | u32 | number of states |"),
+    ("places", "| 104 | u64 | size of the JSON |", "| 104 | u64 | size of the data |"),
+    ("places", "| 1 | u8 | kind:", "| 3 | u8 | kind:"),
+    ("places", "| 16 | 8 × u32 | dimensions;", "| 16 | 8 × u32 | strides;"),
+    ("places", "| 2 | u16 | number of input ids |", "| 2 | u16 | number of output ids |"),
+    ("described", "header            128 bytes", "header            64 bytes"),
+    ("described", "tensor records    64 bytes each", "tensor records    48 bytes each"),
+    ("described", "operator records  32 bytes each", "operator records  64 bytes each"),
+    ("described", "Every section begins on a 64-byte", "Every section begins on a 32-byte"),
+    ("described", "constants, each on a 64-byte", "constants, each on a 32-byte"),
+    ("described", "size is a multiple of 64", "size is a multiple of 128"),
+    ("described", "version, 1 |", "version, 2 |"),
+    ("described", "rank, 0 .. 8 |", "rank, 0 .. 6 |"),
+    ("described", "checksum of bytes 32 ..", "checksum of bytes 24 .."),
+    ("described", "scales finite, K at most 65536;", "scales finite, K at most 32768;"),
 ]
 
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # The same bits on other machines, under emulation: every program must print the digest that this machine prints. The argument is
-# the number of random trials of each kind, 100 unless given; emulation is some twenty times slower.
+# the number of random trials of each kind, 50 unless given; emulation is some twenty times slower.
 #
 # 32-bit ARM runs `ref`, with and without fma: its NEON flushes subnormals and cannot divide, which is another arithmetic than the
 # contract's. The 32-bit machines also show that a size that needs more bits does not wrap around.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-count=${1:-100}
+count=${1:-50}
 need() { command -v "$1" >/dev/null || { echo "$1 is missing: apt-get install $2"; exit 1; }; }
 need qemu-aarch64 qemu-user
 need aarch64-linux-gnu-gcc 'gcc-aarch64-linux-gnu libc6-dev-arm64-cross'

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 
 from ._kernel import ffi, lib
-from .errors import StreamgruError
+from .errors import OptionError, StreamgruError
 
 
 def available_isas() -> tuple[str, ...]:
@@ -28,8 +28,12 @@ def set_isa(name: str | None = None) -> None:
     ------
     StreamgruError
         This machine does not have it.
+    OptionError
+        It is no name.
     """
-    if lib.sgru_set_isa(name.encode() if name else ffi.NULL) != 0:
+    if not isinstance(name, str | None):
+        raise OptionError(f"name is one of {', '.join(available_isas())}, not {name!r:.100}")
+    if lib.sgru_set_isa(name.encode(errors="replace") if name else ffi.NULL) != 0:
         raise StreamgruError(f"this machine cannot run {name!r}: it has {', '.join(available_isas())}")
 
 

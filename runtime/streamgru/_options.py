@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 import operator
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
@@ -24,9 +25,9 @@ def refuse_unknown(function: Callable[..., Any], unknown: Mapping[str, object]) 
 def one_of(option: str, value: object, known: Iterable[str]) -> None:
     """OptionError where the value of an option is none of those that it may have."""
     known = list(known)
-    if value not in known:
+    if not isinstance(value, str) or value not in known:  # an array is compared with nothing
         listed = ", ".join(map(repr, known))
-        raise OptionError(f"{option}={value!r}: one of {listed} was expected{_nearest(str(value), known)}")
+        raise OptionError(f"{option}={value!r:.100}: one of {listed} was expected{_nearest(str(value), known)}")
 
 
 def whole_number(option: str, value: object, low: int, high: int, why: str = "") -> int:
@@ -34,9 +35,25 @@ def whole_number(option: str, value: object, low: int, high: int, why: str = "")
     try:
         number = operator.index(value)  # type: ignore[arg-type]
     except TypeError:
-        raise OptionError(f"{option} is a whole number of {low} to {high}{why}, not {value!r}") from None
+        raise OptionError(f"{option} is a whole number of {low} to {high}{why}, not {value!r:.100}") from None
     if not low <= number <= high:
         raise OptionError(f"{option} is {low} to {high}{why}, not {number}")
+    return number
+
+
+def seed(value: object) -> int:
+    """The value as a seed that numpy and torch both take. OptionError where it is none."""
+    return whole_number("seed", value, 0, 2**64 - 1)
+
+
+def zero_or_more(option: str, value: object, what: str = "a number of 0 or more") -> float:
+    """The value as a float. OptionError where it is not `what`: no number, NaN or negative."""
+    try:
+        number = float(value)  # type: ignore[arg-type]
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not number >= 0:
+        raise OptionError(f"{option} is {what}, not {value!r:.100}")
     return number
 
 
@@ -46,6 +63,8 @@ def as_path(option: str, value: object) -> Path:
         path = Path(value)  # type: ignore[arg-type]
     except TypeError:
         raise OptionError(f"{option} is a path, not {value!r:.100}") from None
+    if value == "":
+        raise OptionError(f"{option} is a path, not an empty text")
     if "\0" in str(path):
         raise OptionError(f"{option} is a path, and {str(path)!r:.100} holds a NUL")
     return path

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ._kernel import ffi, lib
+from ._types import CData
 from .errors import ImageError, ModelError, NonFiniteError, ShapeError, StateError, StreamgruError
 
 EXCEPTIONS: dict[int, type[StreamgruError]] = {
@@ -25,6 +26,14 @@ def raise_for(status: int, where: str) -> None:
     if status != lib.SGRU_OK:
         text = ffi.string(lib.sgru_strerror(status)).decode()
         raise EXCEPTIONS.get(status, StreamgruError)(f"{where}: {text}")
+
+
+def saved_state(state: object) -> CData:
+    """The memory of a saved state. StateError where it is no bytes."""
+    try:
+        return ffi.from_buffer(state)
+    except (TypeError, ValueError, BufferError):
+        raise StateError(f"a saved state is the bytes that save() gave, not {type(state).__name__}") from None
 
 
 def aligned(size: int) -> np.ndarray[Any, np.dtype[np.uint8]]:

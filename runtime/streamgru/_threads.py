@@ -20,6 +20,12 @@ def processors() -> int:
     return os.cpu_count() or 1
 
 
+def checked_threads(n: object) -> int:
+    """The number of threads. OptionError: fewer than one, or more than there are processors."""
+    most = min(processors(), lib.SGRU_MOST_THREADS)
+    return whole_number("threads", n, 1, most, ", the processors that this process may use")
+
+
 class Threads:
     """A team of `n` threads, the caller's included; they end when this object does.
 
@@ -31,8 +37,7 @@ class Threads:
 
     def __init__(self, n: int) -> None:
         """OptionError: fewer than one, or more than there are processors; StreamgruError: the system gives none."""
-        most = min(processors(), lib.SGRU_MOST_THREADS)
-        self.n = n = whole_number("threads", n, 1, most, ", the processors that this process may use")
+        self.n = n = checked_threads(n)
         self.workers: CData = ffi.NULL
         self._end: Callable[[], object] = int  # nothing
         if n == 1:

@@ -7,14 +7,15 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from ._kernel import ffi, lib
+from ._options import as_path
 from ._status import aligned, raise_for
+from ._threads import checked_threads
 from ._types import Json
 from .errors import ImageError
 from .layout import ALIGN, Dtype, header_of
@@ -46,15 +47,20 @@ class Image:
             Not an image, truncated, altered, or of another version.
         ModelError
             An operator that this release does not have.
+        OptionError
+            `threads` cannot be that.
         """
-        memory: npt.NDArray[np.uint8] = np.frombuffer(image, np.uint8)
+        try:
+            memory: npt.NDArray[np.uint8] = np.frombuffer(image, np.uint8)
+        except (TypeError, ValueError, BufferError):
+            raise ImageError(f"{name}: the bytes of an image were expected, not {type(image).__name__}") from None
         if len(memory) == 0:
             raise ImageError(f"{name}: an empty file is not a .sgru image: compile the model again")
         if memory.ctypes.data % ALIGN or memory.flags.writeable:
             memory = aligned(len(memory))
             memory[:] = np.frombuffer(image, np.uint8)
         self._image = memory
-        self.threads = threads
+        self.threads = checked_threads(threads)
         self._buffer = ffi.from_buffer(memory)
         self._c = ffi.new("sgru_model *")
         raise_for(lib.sgru_model_open(self._c, self._buffer, len(memory)), name)
@@ -96,7 +102,7 @@ class Image:
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the image; never a half-written file under the final name."""
-        path = Path(path)
+        path = as_path("path", path)
         temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
         try:
             temporary.write_bytes(self._image.data)

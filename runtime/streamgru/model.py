@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from ._options import as_path, one_of, refuse_unknown
 from ._status import aligned
+from ._threads import checked_threads
 from ._types import Array, Frames, Json, Outputs
 from ._workshop import workshop
 from .errors import ModelError, OptionError
@@ -236,7 +237,8 @@ def load(
         "mode": mode, "length": length, "weights": weights, "batch": batch, "dims": dims, "time_axis": time_axis,
         "state": state, "tolerance": tolerance, "samples": samples,
     }  # fmt: skip
-    said = {k: v for k, v in given.items() if (v != UNSAID[k] if k in UNSAID else v is not None)}
+    said = {k: v for k, v in given.items() if (not _is(v, UNSAID[k]) if k in UNSAID else v is not None)}
+    threads = checked_threads(threads)
     try:
         with path.open("rb") as file:
             if file.read(4) == b"SGRU" or path.suffix == ".sgru":
@@ -255,6 +257,11 @@ def load(
 
 
 UNSAID: Json = {"mode": "stream", "weights": "f32", "batch": 1}  # what an option is where nobody gives it
+
+
+def _is(value: object, usual: object) -> bool:
+    """Whether an option has its usual value. An array is compared with nothing."""
+    return isinstance(value, str | int | np.integer) and value == usual
 
 
 def _read_image(path: Path, file: BinaryIO, mapped: bool, said: Mapping[str, Any]) -> npt.NDArray[np.uint8]:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ._kernel import ffi, lib
 from ._options import one_of, whole_number
-from ._status import aligned, raise_for
+from ._status import aligned, raise_for, saved_state
 from ._threads import Threads
 from ._types import Array, Frames
 from .errors import ModelError, NonFiniteError, OptionError, ShapeError, SlotError, StateError
@@ -111,7 +111,7 @@ class Pool:
         return len(self._slots)
 
     def __contains__(self, slot: object) -> bool:
-        return slot in self._slots
+        return isinstance(slot, int | np.integer) and slot in self._slots
 
     def __enter__(self) -> Pool:
         return self
@@ -193,7 +193,7 @@ class Pool:
             Not such a state, of another model, truncated or altered; the slot's own is as it was.
         """
         self._check_slot(slot)
-        buffer = ffi.from_buffer(state)
+        buffer = saved_state(state)
         raise_for(lib.sgru_pool_restore(self._c, slot, buffer, len(buffer)), "restoring a state")
 
     @property
@@ -209,11 +209,14 @@ class Pool:
 
     def _check_slot(self, slot: int) -> None:
         self._check_open()
-        if slot not in self._slots:
-            raise SlotError(f"{slot!r} is no open slot of this pool")
+        if slot not in self:
+            raise SlotError(f"{slot!r:.100} is no open slot of this pool")
 
     def _as_ids(self, slots: Slots) -> npt.NDArray[np.uint64]:
-        ids = np.asarray(slots)
+        try:
+            ids = np.asarray(slots)
+        except (TypeError, ValueError):  # lists of unequal lengths
+            ids = np.empty(())
         if ids.ndim != 1 or (len(ids) and ids.dtype.kind not in "iu"):
             raise SlotError(f"slots are a sequence of the integers that open() gave, not {slots!r:.100}")
         return ids.astype(np.uint64)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ._kernel import ffi, lib
 from ._options import one_of, whole_number
-from ._status import aligned, raise_for
+from ._status import aligned, raise_for, saved_state
 from ._threads import Threads
 from ._types import Array, CData, Frames
 from .errors import ModelError, NonFiniteError, OptionError, ShapeError, StateError
@@ -259,7 +259,7 @@ class Stream:
             Not such a state, of another model, truncated or altered; the stream's own is as it was.
         """
         self._check_open()
-        buffer = ffi.from_buffer(state)
+        buffer = saved_state(state)
         raise_for(lib.sgru_restore(self._c, buffer, len(buffer)), "restoring a state")
 
     def clone(self) -> Stream:
@@ -280,12 +280,14 @@ class Stream:
         Raises
         ------
         ShapeError
-            There is no state of that name, or it has another shape or dtype.
+            There is no state of that name, it has another shape or dtype, or `values` is no mapping.
         NonFiniteError
             NaN or infinity, unless the stream lets them pass.
 
         In each case the state is what it was.
         """
+        if not isinstance(values, Mapping):
+            raise ShapeError(f"states are given by name, as a dict of arrays, not as {type(values).__name__}")
         known = {tensor.name: tensor for tensor in self.model.states}
         saved = np.frombuffer(bytearray(self.save()), np.uint8)
         views = self._saved_states(saved)

@@ -101,6 +101,105 @@ def test_options_of_load(tmp_path):
         streamgru.load(path, weights="int8")
 
 
+ARRAY = np.zeros((3, 3))
+OPTIONS_OF_LOAD = [
+    ({"mode": ARRAY}, "mode=array"),
+    ({"weights": ARRAY}, "weights=array"),
+    ({"batch": ARRAY}, "batch is a whole number"),
+    ({"state": 5}, "state takes a list of pairs"),
+    ({"state": [5]}, "state takes pairs"),
+    ({"samples": ARRAY}, "samples are frames for tolerance: give both"),
+    ({"tolerance": 10**400}, "tolerance is a share of an output's RMS"),
+    ({"threads": 10_000}, "the processors that this process may use"),
+    ({"mode": "whole", "dims": 5}, "dims gives a number for each name"),
+    ({"mode": "whole", "dims": b"x"}, "dims gives a number for each name"),
+    ({"mode": "whole", "dims": ARRAY}, "dims gives a number for each name"),
+    ({"mode": "whole", "time_axis": 2.5}, "time_axis gives a number for each name"),
+    ({"mode": "whole", "weights": 2.5}, "weights=2.5: one of 'f32'"),
+    ({"mode": "whole", "batch": ARRAY}, "takes no 'batch'"),
+]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory):
+    path = tmp_path_factory.mktemp("models") / "gru.onnx"
+    onnx.save(gru_onnx()[0], path)
+    return path
+
+
+@pytest.mark.parametrize("options, message", OPTIONS_OF_LOAD)
+def test_values_that_an_option_of_load_cannot_have(path, options, message):
+    with pytest.raises(streamgru.OptionError) as raised:
+        streamgru.load(path, **options)
+    assert message in str(raised.value)
+
+
+def test_threads_of_an_image_are_refused_at_load(model, tmp_path):
+    model.save(tmp_path / "gru.sgru")
+    with pytest.raises(streamgru.OptionError, match="threads is 1 to"):
+        streamgru.load(tmp_path / "gru.sgru", threads=10_000)
+    with pytest.raises(streamgru.OptionError, match="threads is a whole number"):
+        streamgru.Model(model.image, threads="2")
+
+
+@pytest.mark.parametrize("where", [None, 5, [], b"x", "", "a\0b", ARRAY])
+def test_where_nothing_can_be_written(model, path, where):
+    with pytest.raises(streamgru.OptionError, match="path is a path"):
+        model.save(where)
+    if where is not None:
+        with pytest.raises(streamgru.OptionError, match="path is a path"):
+            streamgru.compile(path, where)
+
+
+@pytest.mark.parametrize("image", [None, 5, "", "x", [], object()])
+def test_what_is_no_image(image):
+    with pytest.raises(streamgru.ImageError, match="the bytes of an image were expected"):
+        streamgru.Model(image)
+
+
+@pytest.mark.parametrize("state", [None, 5, "", "x", [], {}, ARRAY, ARRAY.T[:, :2]])
+def test_what_is_no_saved_state(model, state):
+    with model.stream() as stream, model.pool(1) as pool:
+        slot = pool.open()
+        before = stream.save(), pool.save(slot)
+        with pytest.raises(streamgru.StateError):
+            stream.restore(state)
+        with pytest.raises(streamgru.StateError):
+            pool.restore(slot, state)
+        assert (stream.save(), pool.save(slot)) == before
+
+
+@pytest.mark.parametrize("values", [None, 5, "", b"x", [], [("h", 1)], ARRAY])
+def test_what_is_no_state_by_name(model, values):
+    with model.stream() as stream, pytest.raises(streamgru.ShapeError, match="states are given by name"):
+        stream.set_state(values)
+
+
+@pytest.mark.parametrize("slot", [[], {}, ARRAY, ([],), "x", 2.5, object()])
+def test_what_is_no_slot(model, slot):
+    with model.pool(1) as pool:
+        pool.open()
+        assert slot not in pool
+        for call in (pool.close, pool.reset, pool.save):
+            with pytest.raises(streamgru.SlotError, match="is no open slot"):
+                call(slot)
+        with pytest.raises(streamgru.SlotError, match="a sequence of the integers"):
+            pool.step([slot, [1]], np.zeros((1, *model.inputs[0].shape), np.float32))
+        assert len(pool) == 1
+
+
+@pytest.mark.parametrize("name", [5, b"ref", [], {}, ARRAY, True])
+def test_what_is_no_instruction_set(name):
+    with pytest.raises(streamgru.OptionError, match="name is one of"):
+        streamgru.set_isa(name)
+
+
+@pytest.mark.parametrize("value", [ARRAY, [], {}, b"refuse", np.float64("nan")])
+def test_a_choice_that_is_no_text(model, value):
+    with pytest.raises(streamgru.OptionError, match="one of 'refuse', 'pass' was expected"):
+        model.stream(nonfinite=value)
+
+
 def test_numpys_numbers_are_numbers(model):
     with model.stream(block=np.int64(2), threads=np.int32(1)) as stream, model.pool(np.uint8(3)) as pool:
         assert (stream.clone().isa, pool.capacity) == (stream.isa, 3)

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Never, TypeAlias
 
-from streamgru._options import refuse_unknown
+from streamgru._options import as_path, refuse_unknown
 from streamgru._types import Frames
 from streamgru.errors import ModelError
 from streamgru.model import Model, Weights
@@ -156,6 +156,7 @@ def compile(
     {'x': (1, 40)}
     """
     refuse_unknown(compile, unknown)
+    path = None if path is None else as_path("path", path)
     options = checked(
         mode=mode, batch=batch, dims=dims, time_axis=time_axis, state=state, length=length, weights=weights,
         tolerance=tolerance, samples=samples,

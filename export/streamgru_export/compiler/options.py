@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
-from streamgru._options import one_of, whole_number
+from streamgru._options import one_of, whole_number, zero_or_more
 from streamgru._types import Frames
 from streamgru.errors import OptionError
 from streamgru.model import Weights
 
 Mode: TypeAlias = Literal["stream", "whole"]
+SHARE = "a share of an output's RMS, such as 0.02"
 MOST = 2**31 - 1  # of a dimension: the C core counts elements in 31 bits
 
 
@@ -52,37 +52,36 @@ def checked(
     """
     one_of("mode", mode, get_args(Mode))
     one_of("weights", weights, get_args(Weights))
+    if samples is not None and tolerance is None:
+        raise OptionError("samples are frames for tolerance: give both")
     return Options(
         mode=mode,  # type: ignore[arg-type]  # one of them, as was seen
         batch=whole_number("batch", batch, 1, MOST),
-        dims=_numbers("dims", dims, 1),
-        time_axis=_numbers("time_axis", time_axis, -MOST),
-        state=None if state is None else tuple(map(_pair, state)),
+        dims=numbers("dims", dims, 1),
+        time_axis=numbers("time_axis", time_axis, -MOST),
+        state=None if state is None else _pairs(state),
         length=None if length is None else whole_number("length", length, 1, MOST),
         weights=weights,  # type: ignore[arg-type]
-        tolerance=None if tolerance is None else _tolerance(tolerance),
+        tolerance=None if tolerance is None else zero_or_more("tolerance", tolerance, SHARE),
         samples=samples,
     )
 
 
-def _numbers(option: str, given: Mapping[str, int] | None, low: int) -> dict[str, int]:
+def numbers(option: str, given: Mapping[str, int] | None, low: int) -> dict[str, int]:
+    """A number for each name, none of them below `low`. OptionError where it is not that."""
     if not isinstance(given, (Mapping, type(None))):
-        raise OptionError(f"{option} gives a number for each name, such as {{'T': 1}}, not {given!r}")
+        raise OptionError(f"{option} gives a number for each name, such as {{'T': 1}}, not {given!r:.100}")
     return {name: whole_number(f"{option}[{name!r}]", n, low, MOST) for name, n in (given or {}).items()}
+
+
+def _pairs(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:
+    if not isinstance(pairs, Iterable):
+        raise OptionError(f"state takes a list of pairs of an input and an output, not {pairs!r:.100}")
+    return tuple(map(_pair, pairs))
 
 
 def _pair(pair: object) -> tuple[str, str]:
     match pair:
         case (str(given), str(returned)):
             return given, returned
-    raise OptionError(f"state takes pairs of an input and the output that continues it, not {pair!r}")
-
-
-def _tolerance(value: float) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = math.nan
-    if not number >= 0:
-        raise OptionError(f"tolerance is a share of an output's RMS, such as 0.02, not {value!r}")
-    return number
+    raise OptionError(f"state takes pairs of an input and the output that continues it, not {pair!r:.100}")

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
-from streamgru._options import one_of, refuse_unknown
+from streamgru._options import as_path, one_of, refuse_unknown
 from streamgru.errors import ExportError, OptionError
 
 from ..properties import of_person, of_stream
@@ -206,7 +206,7 @@ def export(
 
 
 def _checked_path(path: str | Path) -> Path:
-    path = Path(path)
+    path = as_path("path", path)
     if path.is_dir() or not path.name:
         raise ExportError(f"{path} is a folder; give the name of the ONNX file to write")
     if not path.parent.is_dir():

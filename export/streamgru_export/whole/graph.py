@@ -10,9 +10,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import get_args
 
 import onnx
 
+from streamgru._options import one_of
 from streamgru.errors import ModelError, ShapeError
 from streamgru.model import Weights
 
@@ -21,6 +23,7 @@ from ..compiler.graph.blame import blaming
 from ..compiler.graph.dtypes import WORDS
 from ..compiler.graph.graph import TensorType
 from ..compiler.graph.onnx_reader import read
+from ..compiler.options import MOST, numbers
 from ..compiler.static.specialise import specialise
 from ..compiler.stream.timeline import Timeline, find_time
 from ..compiler.verify import check_model
@@ -59,7 +62,7 @@ class WholeGraph:
 
     Raises
     ------
-    ModelError
+    ModelError, OptionError
         As :func:`streamgru_export.compile`.
     """
 
@@ -70,10 +73,11 @@ class WholeGraph:
         time_axis: Mapping[str, int] | None = None,
         weights: Weights = "f32",
     ) -> None:
+        one_of("weights", weights, get_args(Weights))
+        self.fixed = numbers("dims", dims, 1)
+        self.time_axis = None if time_axis is None else numbers("time_axis", time_axis, -MOST)
         with blaming():
             self.graph = check_model(read(source))
-        self.fixed = dict(dims or {})
-        self.time_axis = time_axis
         self.weights = weights
         self.inputs, self.outputs = _declared(source, [p.name for p in self.graph.inputs])
 

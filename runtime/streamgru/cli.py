@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -40,11 +41,19 @@ def main(argv: Sequence[str] | None = None) -> int:
             ok, data, text = command(args)
     except (StreamgruError, OSError, ValueError, ModuleNotFoundError) as error:
         return _fail(args, str(error))
-    if args.json:
-        print(json.dumps(data, indent=2))
-    elif text:
-        print(printable(text, keep="\n"))
+    if args.json or text:
+        _print(json.dumps(data, indent=2) if args.json else printable(text, keep="\n"))
     return 0 if ok else 1
+
+
+def _print(text: str) -> None:
+    """To standard output; a reader that has seen enough, such as `head`, may have closed it."""
+    try:
+        print(text, flush=True)
+    except BrokenPipeError:
+        os.dup2(
+            os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()
+        )  # so that the interpreter's own flush does not fail
 
 
 def _fail(args: argparse.Namespace, message: str) -> int:

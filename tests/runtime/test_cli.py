@@ -90,6 +90,12 @@ def test_python_dash_m(folder):
     assert (done.returncode, done.stderr) == (0, "")
 
 
+def test_a_reader_that_has_seen_enough_is_no_error(folder):
+    command = f"{sys.executable} -m streamgru info {folder / 'model.sgru'} | true; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=True)
+    assert (done.stdout.strip(), done.stderr) == ("0", "")
+
+
 @pytest.mark.parametrize("json_flag", [[], ["--json"]])
 def test_an_error_ends_with_1_and_says_where(json_flag, tmp_path, capsys):
     path = tmp_path / "no_model.sgru"

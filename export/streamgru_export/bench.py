@@ -21,9 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 import streamgru
+from streamgru._options import as_path, whole_number
+from streamgru._options import seed as checked_seed
 from streamgru._types import Array
 from streamgru._workshop import workshop
-from streamgru.errors import OptionError
 
 from .environment import cpu_name
 
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
 ROUND_NS = 2_000_000  # each subject runs this long in a round
 BLOCK = 64  # frames in one call of `run`
 LEAST_ROUNDS = 3
+MOST_ROUNDS = 10**6
 
 
 @dataclass(frozen=True)
@@ -167,14 +169,13 @@ def bench(
     Raises
     ------
     OptionError
-        `rounds` is less than 1.
+        `rounds` or `seed` cannot be that.
     ModelError
         The model cannot be loaded.
     """
-    if rounds < 1:
-        raise OptionError(f"rounds is {rounds}; at least one is needed")
-    path = Path(path)
-    peer = Path(onnx) if onnx is not None else path if path.suffix == ".onnx" else None
+    rounds, seed = whole_number("rounds", rounds, 1, MOST_ROUNDS), checked_seed(seed)
+    path = as_path("path", path)
+    peer = as_path("onnx", onnx) if onnx is not None else path if path.suffix == ".onnx" else None
     with ExitStack() as stack:
         subjects = _streamgru_subjects(streamgru.load(path), np.random.default_rng(seed), stack)
         if peer is not None and find_spec("onnxruntime"):

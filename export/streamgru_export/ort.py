@@ -9,6 +9,7 @@ from typing import Protocol
 import onnxruntime
 
 from streamgru._types import Array
+from streamgru.errors import ModelError
 
 ERRORS_ARE_RAISED = 4  # the log level at which nothing is printed
 
@@ -39,11 +40,19 @@ def open_session(path: Path, threads: int = 1, *, optimised: bool = True) -> Ses
         That share an operator.
     optimised : bool
         Whether onnxruntime may rewrite the graph, as it does by default.
+
+    Raises
+    ------
+    ModelError
+        onnxruntime refuses the file.
     """
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.inter_op_num_threads = threads, 1
     options.log_severity_level = ERRORS_ARE_RAISED
     if not optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session: Session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    try:
+        session: Session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no common base but this
+        raise ModelError(f"{path}: onnxruntime refuses it: {error}") from error
     return session

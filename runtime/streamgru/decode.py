@@ -22,13 +22,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ._options import seed as checked_seed
+from ._options import whole_number, zero_or_more
 from ._types import Array
-from .errors import ModelError, OptionError, ShapeError
+from .errors import ModelError, NonFiniteError, OptionError, ShapeError
 from .model import Model
 
 F32 = npt.NDArray[np.float32]
 F64 = npt.NDArray[np.float64]
 
+MOST = 2**31 - 1  # symbols, or sequences
 INPUTS = {"u", "h_in", "summary", "encoded", "mask"}
 
 
@@ -83,10 +86,14 @@ class SequenceWriter:
     """
 
     def __init__(self, encoder: Model, decoder: Model, *, start: int, end: int, max_length: int) -> None:
+        for which, model in (("encoder", encoder), ("decoder", decoder)):
+            if not isinstance(model, Model):
+                raise ModelError(f"the {which} is a model as load() gives it, not {type(model).__name__}")
         _check_names("encoder's outputs", {t.name for t in encoder.outputs}, {"encoded", "start"}, {"encoded", "start"})
         _check_names("decoder's inputs", {t.name for t in decoder.inputs}, {"u", "h_in"}, INPUTS)
         _check_names("decoder's outputs", {t.name for t in decoder.outputs}, {"logits", "h_out"}, {"logits", "h_out"})
-        self.start, self.end, self.max_length = start, end, max_length
+        self.start, self.end = start, end
+        self.max_length = whole_number("max_length", max_length, 1, MOST)
         self._encoder = encoder.stream()
         self._decoder = decoder.stream()
         self._shapes = {tensor.name: tensor.shape for tensor in decoder.inputs}
@@ -97,7 +104,7 @@ class SequenceWriter:
 
     def sample(self, source: Sequence[int], *, temperature: float = 1.0, seed: int = 0) -> Hypothesis:
         """Symbols drawn as probable as the decoder says; a temperature below 1 prefers the more probable."""
-        rng = np.random.default_rng(seed)
+        rng = np.random.default_rng(checked_seed(seed))
         return self._write(source, lambda logp: draw(logp, temperature, rng))
 
     def beam(self, source: Sequence[int], *, width: int = 4, penalty: float = 0.0) -> list[Hypothesis]:
@@ -111,8 +118,7 @@ class SequenceWriter:
         penalty : float
             The power of the length that scores are divided by: 0 prefers short sequences, 1 long ones.
         """
-        if width < 1:
-            raise OptionError(f"width must be 1 or more, not {width}")
+        width = whole_number("width", width, 1, MOST)
         context, h = self._read(source)
         done: list[Hypothesis] = []
         alive = [(Hypothesis(), h)]
@@ -204,10 +210,21 @@ def draw(logits: Array, temperature: float, rng: np.random.Generator) -> int:
     ------
     OptionError
         The temperature is not positive.
+    ShapeError
+        There are no logits.
+    NonFiniteError
+        The logits hold NaN or infinity; -inf is a symbol that is never drawn, where another can be.
     """
-    if not temperature > 0:
-        raise OptionError(f"temperature must be positive, not {temperature}")
-    p = np.exp(log_softmax(np.ravel(logits).astype(np.float64) / temperature))
+    temperature = zero_or_more("temperature", temperature, "a positive number")
+    if not 0 < temperature < np.inf:
+        raise OptionError(f"temperature is a positive number, not {temperature}")
+    wide = np.ravel(logits).astype(np.float64)
+    if not len(wide):
+        raise ShapeError("there is nothing to draw from: no logits")
+    if not np.isfinite(wide.max()):
+        raise NonFiniteError("the logits hold NaN or infinity")
+    with np.errstate(over="ignore"):  # of a tiny temperature: the largest logit alone is left
+        p = np.exp(log_softmax((wide - wide.max()) / temperature))
     return int(rng.choice(len(p), p=p / p.sum()))
 
 

@@ -15,17 +15,20 @@ from __future__ import annotations
 
 import os
 import wave
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ._options import as_path, whole_number
 from ._types import Array
 from .errors import DataError, ModelError, ShapeError
 from .model import Model
 
 F64 = NDArray[np.float64]
 FLOOR = 1e-10  # energy of silence
+MOST_CHANNELS = 2**15 - 1  # of a WAV
 
 
 class Bands:
@@ -81,6 +84,8 @@ class Denoiser:
     """
 
     def __init__(self, model: Model) -> None:
+        if not isinstance(model, Model):
+            raise ModelError(f"a denoiser is made of a model as load() gives it, not of {type(model).__name__}")
         try:
             meta, normalisation = model.metadata["meta"], model.metadata["normalisation"]
             self.sample_rate, self.hop = int(model.metadata["sample_rate"]), int(meta["hop"])
@@ -148,12 +153,13 @@ def read_wav(path: str | os.PathLike[str]) -> tuple[int, NDArray[np.float32]]:
     DataError
         No such file of PCM.
     """
+    path = as_path("path", path)
     try:
-        with wave.open(os.fspath(path), "rb") as file:
+        with wave.open(str(path), "rb") as file:
             channels, width, rate = file.getnchannels(), file.getsampwidth(), file.getframerate()
             data = np.frombuffer(file.readframes(file.getnframes()), np.uint8)
     except (wave.Error, EOFError) as error:
-        raise DataError(f"{path} is no WAV of PCM: {error}") from error
+        raise DataError(f"{path} is no WAV of PCM: {str(error) or 'it ends early'}") from error
     data = data[: len(data) // (width * channels) * width * channels].reshape(-1, width)
     if width > 4:
         raise DataError(f"{path}: {8 * width} bits a sample; 8, 16, 24 or 32 were expected")
@@ -167,10 +173,29 @@ def read_wav(path: str | os.PathLike[str]) -> tuple[int, NDArray[np.float32]]:
 
 
 def write_wav(path: str | os.PathLike[str], rate: int, samples: Array) -> None:
-    """Samples [N] or [N, channels] in ±1, as PCM of 16 bits; what is louder is cut."""
-    pcm = np.rint(np.clip(samples, -1, 32767 / 32768) * 32768).astype("<i2")
-    with wave.open(os.fspath(path), "wb") as file:
+    """Samples [N] or [N, channels] in ±1, as PCM of 16 bits; what is louder is cut.
+
+    Raises
+    ------
+    DataError
+        The samples are no numbers, or have another shape.
+    OptionError
+        No file has such a rate.
+    """
+    path, rate = as_path("path", path), whole_number("rate", rate, 1, 2**31 - 1)
+    pcm = _as_pcm(samples, path)
+    with wave.open(str(path), "wb") as file:
         file.setnchannels(1 if pcm.ndim == 1 else pcm.shape[1])
         file.setsampwidth(2)
         file.setframerate(rate)
         file.writeframes(pcm.tobytes())
+
+
+def _as_pcm(samples: Array, path: Path) -> NDArray[np.int16]:
+    try:
+        wide = np.asarray(samples, np.float64)
+    except (TypeError, ValueError) as error:
+        raise DataError(f"{path}: samples are numbers: {error}") from None
+    if wide.ndim not in (1, 2) or (wide.ndim == 2 and not 1 <= wide.shape[1] <= MOST_CHANNELS) or np.isnan(wide).any():
+        raise DataError(f"{path}: samples are numbers, [N] or [N, channels], not {list(wide.shape)} or NaN")
+    return np.rint(np.clip(wide, -1, 32767 / 32768) * 32768).astype("<i2")

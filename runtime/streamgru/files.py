@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 from zipfile import BadZipFile
 
@@ -41,7 +43,7 @@ def _read_numpy(path: Path) -> Arrays:
             return {"": loaded}
         with loaded:
             return dict(loaded)
-    except (ValueError, EOFError, BadZipFile) as error:
+    except (ValueError, EOFError, MemoryError, NotImplementedError, BadZipFile, TokenError, zlib.error) as error:
         raise DataError(f"{path} is no {path.suffix} of plain numbers: {error}") from None
 
 
@@ -70,12 +72,12 @@ def _squeezed(shape: Sequence[int]) -> list[int]:
 
 def _read_csv(path: Path, dtype: Any) -> Array:
     """One frame in each line, numbers between commas; `#` begins a comment."""
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = [row for row in csv.reader(line for line in file if not line.startswith("#")) if row]
     number = float if np.issubdtype(dtype, np.floating) else int
     try:
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row for row in csv.reader(line for line in file if not line.startswith("#")) if row]
         return np.array([[number(cell) for cell in row] for row in rows]).astype(dtype)
-    except ValueError as error:
+    except (ValueError, OverflowError, csv.Error) as error:  # text of another encoding is a ValueError
         raise DataError(f"{path}: each line is one frame of numbers between commas: {error}") from None
 
 

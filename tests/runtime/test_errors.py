@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 import onnx
 import pytest
 
 import streamgru
 from runtime.models import gru_model, gru_onnx
+from streamgru.decode import SequenceWriter, draw
+from streamgru.denoise import Denoiser, read_wav, write_wav
+from streamgru.files import read_frames
+from streamgru_export.bench import bench
+from streamgru_export.embed.embed import embed
+from streamgru_export.from_torch.loading import example, load_module
+from streamgru_export.training.config import TrainConfig
 
 LOADS = {
     "load": streamgru.load,
@@ -198,6 +207,192 @@ def test_what_is_no_instruction_set(name):
 def test_a_choice_that_is_no_text(model, value):
     with pytest.raises(streamgru.OptionError, match="one of 'refuse', 'pass' was expected"):
         model.stream(nonfinite=value)
+
+
+OPTIONS_OF_PARITY = [
+    *(("module", value, "module is a torch.nn.Module") for value in (5, "x", [], object())),
+    *(("onnx", value, "onnx is a path") for value in (5, [], "", b"x")),
+    *(("weights", value, "weights is a path") for value in (5, [], "", object())),
+    ("weights", "absent.pt", "weights: there is no file absent.pt"),
+    *(("steps", value, "steps is") for value in (0, -1, "x", float("nan"), None, [], 10**30)),
+    *(("seed", value, "seed is") for value in (-1, "x", float("nan"), None, [], 10**30)),
+    *(("tolerance", value, "tolerance is a number of 0 or more") for value in ("x", None, float("nan"), -1, [], ARRAY)),
+]
+
+
+@pytest.mark.parametrize("option, value, message", OPTIONS_OF_PARITY)
+def test_options_of_parity(model, option, value, message):
+    with pytest.raises(streamgru.OptionError) as raised:
+        streamgru.parity(model, **{option: value})
+    assert message in str(raised.value)
+
+
+def test_a_graph_that_is_none(path, tmp_path):
+    junk = tmp_path / "junk.onnx"
+    junk.write_bytes(bytes(range(256)))
+    with pytest.raises(streamgru.ModelError, match=r"onnx: there is no file absent\.onnx"):
+        streamgru.parity(path, onnx="absent.onnx", steps=3)
+    with pytest.raises(streamgru.ModelError, match=r"junk\.onnx is not an ONNX model"):
+        streamgru.parity(path, onnx=junk, steps=3)
+    with pytest.raises(streamgru.ModelError, match=r"junk\.onnx: onnxruntime refuses it"):
+        bench(path, onnx=junk, rounds=1)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"rounds": 0}, "rounds is 1 to"),
+        ({"rounds": "x"}, "rounds is a whole number"),
+        ({"seed": -1}, "seed is 0 to"),
+        ({"onnx": 5}, "onnx is a path"),
+    ],
+)
+def test_options_of_bench(path, options, message):
+    with pytest.raises(streamgru.OptionError, match=message):
+        bench(path, **options)
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"steps": 0}, "steps is 1 to"),
+        ({"steps": 10**11}, "steps is 1 to"),
+        ({"seed": -1}, "seed is 0 to"),
+        ({"folder": None}, "folder is a path"),
+    ],
+)
+def test_options_of_embed(model, tmp_path, options, message):
+    with pytest.raises(streamgru.OptionError, match=message):
+        embed(model, **{"folder": tmp_path, **options})
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("names", [5, "y", b"y", object()])
+def test_what_is_no_list_of_outputs(path, names):
+    with pytest.raises(streamgru.OptionError, match="output_names is a list of names"):
+        streamgru.InferenceSession(path).run(names, {})
+
+
+@pytest.mark.parametrize("names, feed", [(None, None), (None, 5), (None, [1]), ([5], {}), ([[]], {}), ([ARRAY], {})])
+def test_what_a_session_cannot_be_fed(path, names, feed):
+    with pytest.raises(streamgru.ShapeError):
+        streamgru.InferenceSession(path).run(names, feed)
+
+
+def test_a_feed_of_lists_of_unequal_lengths(path):
+    session = streamgru.InferenceSession(path)
+    with pytest.raises(streamgru.ShapeError, match="input"):
+        session.run(None, {arg.name: [[1], [1, 2]] for arg in session.get_inputs()})
+
+
+def test_what_is_no_model_of_a_writer_or_a_denoiser(model):
+    for encoder, decoder, which in ((5, model, "encoder"), (model, None, "decoder")):
+        with pytest.raises(streamgru.ModelError, match=f"the {which} is a model"):
+            SequenceWriter(encoder, decoder, start=0, end=1, max_length=3)
+    with pytest.raises(streamgru.ModelError, match="a denoiser is made of a model"):
+        Denoiser(5)
+
+
+@pytest.mark.parametrize("temperature", ["x", None, 0, -1, float("nan"), float("inf"), [], ARRAY])
+def test_what_is_no_temperature(temperature):
+    with pytest.raises(streamgru.OptionError, match="temperature is a positive number"):
+        draw(np.zeros(3), temperature, np.random.default_rng(0))
+
+
+@pytest.mark.parametrize(
+    "logits, error",
+    [
+        ([], streamgru.ShapeError),
+        ([np.nan, 1], streamgru.NonFiniteError),
+        ([np.inf, 1], streamgru.NonFiniteError),
+        ([-np.inf, -np.inf], streamgru.NonFiniteError),
+    ],
+)
+def test_what_nothing_can_be_drawn_from(logits, error):
+    with pytest.raises(error):
+        draw(np.array(logits), 1.0, np.random.default_rng(0))
+
+
+def test_a_tiny_temperature_draws_the_most_probable():
+    rng = np.random.default_rng(0)
+    assert {draw(np.array([1.0, 2.0, -np.inf]), 1e-320, rng) for _ in range(20)} == {1}
+
+
+@pytest.mark.parametrize(
+    "rate, samples, error",
+    [
+        (0, np.zeros(3), streamgru.OptionError),
+        ("x", np.zeros(3), streamgru.OptionError),
+        (8000, np.array([np.nan]), streamgru.DataError),
+        (8000, "x", streamgru.DataError),
+        (8000, np.zeros((3, 0)), streamgru.DataError),
+        (8000, np.zeros((1, 2, 3)), streamgru.DataError),
+    ],
+)
+def test_no_file_is_left_of_what_is_no_sound(tmp_path, rate, samples, error):
+    with pytest.raises(error):
+        write_wav(tmp_path / "no.wav", rate, samples)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("where", [None, 5, [], ""])
+def test_a_path_of_sound(where):
+    for call in (read_wav, lambda path: write_wav(path, 8000, np.zeros(3))):
+        with pytest.raises(streamgru.OptionError, match="path is a path"):
+            call(where)
+
+
+def test_a_wav_that_ends_early(tmp_path):
+    (tmp_path / "early.wav").write_bytes(b"RIFF")
+    with pytest.raises(streamgru.DataError, match=r"early\.wav is no WAV of PCM: it ends early"):
+        read_wav(tmp_path / "early.wav")
+
+
+def npy_with(old, new):
+    file = io.BytesIO()
+    np.save(file, np.zeros((5, 1, 1, 8), np.float32))
+    return file.getvalue().replace(old, new)
+
+
+FILES = {
+    "other encoding.csv": b"\xff\xfe1,2\n",
+    "huge cell.csv": b"9" * 200_000 + b"\n",
+    "ragged.csv": b"1,2\n3\n",
+    "open bracket.npy": npy_with(b"{'descr'", b"{{{{{{{{"),
+    "too many.npy": npy_with(b"(5, 1, 1, 8)", b"(9" + b"9" * 8 + b",8)"),
+    "no.npz": b"PK\x03\x04",
+}
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_a_file_that_holds_no_frames(model, name, tmp_path):
+    (tmp_path / name).write_bytes(FILES[name])
+    with pytest.raises(streamgru.DataError, match=name):
+        read_frames(tmp_path / name, model.inputs)
+
+
+@pytest.mark.parametrize("arguments", ["", "{", "[1]", "5", "null"])
+def test_arguments_of_a_module_that_are_no_object(arguments):
+    with pytest.raises(streamgru.OptionError, match="--args"):
+        load_module("streamgru_export.zoo:GRUNet", arguments)
+
+
+@pytest.mark.parametrize("spec", ["1,1,-8", "99999999,99999999,8", "-1:int64", "9" * 30])
+def test_sizes_of_an_example_that_no_tensor_has(spec):
+    with pytest.raises(streamgru.OptionError, match="no tensor has these sizes, or none fits in memory"):
+        example(spec, 0)
+
+
+def test_a_seed_of_an_example():
+    with pytest.raises(streamgru.OptionError, match="seed is 0 to"):
+        example("1,1", -1)
+
+
+@pytest.mark.parametrize("data", [b"\xff", b"epochs = ", b"train = 5", b"epochs = -1", b"none = 1"])
+def test_a_config_names_its_file(data, tmp_path):
+    (tmp_path / "config.toml").write_bytes(data)
+    with pytest.raises(streamgru.OptionError, match=r"config\.toml"):
+        TrainConfig().from_toml(tmp_path / "config.toml")
 
 
 def test_numpys_numbers_are_numbers(model):

@@ -15,13 +15,13 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from streamgru._options import as_path, whole_number
+from streamgru._options import seed as checked_seed
 from streamgru._types import Array
-from streamgru.errors import OptionError
 from streamgru.model import Model, load
 
 from ..frames import random_frames
@@ -29,6 +29,7 @@ from .amalgamate import amalgamate, sources_folder
 
 TEMPLATES = ("main.c", "cortex_m.c", "cortex_m.ld", "Makefile", "CMakeLists.txt")
 WORDS_A_LINE = 5
+MOST_STEPS = 10**5  # the recording is source text, and constants of the program
 
 MODEL_H = """\
 /* The model of model.c, {name}. */
@@ -109,8 +110,8 @@ def embed(
     OptionError
         There are no such kernels, or no steps.
     """
-    if steps < 1:
-        raise OptionError(f"{steps} steps: record 1 or more")
+    folder = as_path("folder", folder)
+    steps, seed = whole_number("steps", steps, 1, MOST_STEPS), checked_seed(seed)
     if not isinstance(model, Model):
         model = load(model)
     core, kernels = amalgamate(model.image, kernels), tuple(kernels)
@@ -126,7 +127,6 @@ def embed(
         f"{include}model_recording[] = {{\n{_words(_recording(model, steps, seed))}}};\n",
         **{file: (sources_folder() / "embed" / file).read_text(encoding="utf-8") for file in TEMPLATES},
     }
-    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     for file, text in texts.items():
         (folder / file).write_text(text, encoding="utf-8")

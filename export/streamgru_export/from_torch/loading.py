@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from streamgru._options import seed as checked_seed
 from streamgru.errors import OptionError
 
 
@@ -33,12 +34,13 @@ def load_module(words: str, arguments: str = "{}", weights: Path | None = None) 
     where, _, name = words.partition(":")
     if not (where and name):
         raise OptionError(f"{words!r} is not of the form package.module:factory")
+    given = _arguments(arguments)
     if str(Path.cwd()) not in sys.path:
         sys.path.insert(0, str(Path.cwd()))  # as python -m does
     try:
         made = getattr(import_module(where), name)
         if not isinstance(made, torch.nn.Module):
-            made = made(**json.loads(arguments))
+            made = made(**given)
     except (AttributeError, TypeError) as error:  # no such name, no factory, or not its arguments
         raise OptionError(f"{words}: {error}") from error
     if not isinstance(made, torch.nn.Module):
@@ -48,11 +50,21 @@ def load_module(words: str, arguments: str = "{}", weights: Path | None = None) 
     return made.eval()
 
 
+def _arguments(text: str) -> dict[str, object]:
+    try:
+        given = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise OptionError(f"--args {text!r:.100} is no JSON: {error}") from None
+    if not isinstance(given, dict):
+        raise OptionError(f'--args {text!r:.100}: an object of keyword arguments was expected, such as {{"size": 8}}')
+    return given
+
+
 def _load_weights(module: torch.nn.Module, path: Path) -> None:
     """Fill a module from a checkpoint: a state dict, or a dict that holds one under "state_dict"."""
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
+    except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
         raise OptionError(f"{path} is no checkpoint of plain tensors: save module.state_dict()") from error
     if isinstance(checkpoint, dict):
         checkpoint = checkpoint.get("state_dict", checkpoint)
@@ -72,6 +84,10 @@ def example(spec: str, seed: int) -> torch.Tensor:
         shape = [int(size) for size in shape_text.split(",")]
     except ValueError:
         raise OptionError(f"example {spec!r}: write sizes separated by commas, such as 1,1,64") from None
-    if not dtype.is_floating_point:
-        return torch.zeros(shape, dtype=dtype)  # an index that is always valid
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed)).to(dtype)
+    generator = torch.Generator().manual_seed(checked_seed(seed))
+    try:
+        if not dtype.is_floating_point:
+            return torch.zeros(shape, dtype=dtype)  # an index that is always valid
+        return torch.randn(shape, generator=generator).to(dtype)
+    except (RuntimeError, TypeError, OverflowError, MemoryError):  # a negative size, or more than there is memory for
+        raise OptionError(f"example {spec!r}: no tensor has these sizes, or none fits in memory") from None

@@ -26,7 +26,8 @@ from itertools import combinations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Never, TypeAlias, TypeVar
 
-from streamgru._options import one_of, refuse_unknown
+from streamgru._options import one_of, refuse_unknown, whole_number, zero_or_more
+from streamgru._options import seed as checked_seed
 from streamgru.errors import OptionError
 from streamgru.model import Model, NonFinite
 
@@ -57,6 +58,7 @@ PEERS = (ORACLE, TORCH_WHOLE, TORCH_STEPPED, ORT_WHOLE, ORT_STEPPED)
 
 ORACLE_SECONDS = 60.0  # of stepping the oracle, which takes 30 ms for a step of a convolutional net
 LATENCY_FRAMES = 1000
+MOST_STEPS = 10**9
 
 T = TypeVar("T")
 Or: TypeAlias = "T | NotComparedError"  # what could be made, or the reason why it could not
@@ -120,15 +122,17 @@ def parity(
     Raises
     ------
     OptionError
-        `steps` is less than 1, `reference` names nothing that was run, or there is no such option.
+        `steps`, `seed`, `tolerance`, `module` or `weights` cannot be that, `reference` names nothing that was run,
+        or there is no such option.
     ShapeError
         An array of `inputs` is missing, unknown, or does not fit the model.
     StreamgruError
         The model cannot be loaded, or our stream refuses the frames.
     """
     refuse_unknown(parity, unknown)
-    if steps < 1:
-        raise OptionError(f"steps must be 1 or more, not {steps}")
+    steps, seed = whole_number("steps", steps, 1, MOST_STEPS), checked_seed(seed)
+    tolerance = zero_or_more("tolerance", tolerance)
+    weights = setup.checked_files(module, weights)
     if reference is not None:
         one_of("reference", reference, (STEP, RUN, *PEERS))
     source = setup.resolve(model, onnx)
@@ -136,7 +140,10 @@ def parity(
     ort: Or[OrtGraph] = _attempt(lambda: _peer("ort_graph").OrtGraph(_path(source)))
     if inputs is None:
         tables: dict[str, int] = {} if isinstance(oracle, NotComparedError) else id_tables(oracle.proto)
-        frames = random_frames(source.model, tables, steps, seed)
+        try:
+            frames = random_frames(source.model, tables, steps, seed)
+        except MemoryError as error:
+            raise OptionError(f"steps: {steps} frames do not fit in memory") from error
     else:
         frames = given_frames(source.model, inputs)
     case = Case(source.model, frames, {"block": block, "nonfinite": nonfinite, "threads": threads})

@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import onnx
+from google.protobuf.message import DecodeError
 
 from streamgru._types import Array
+from streamgru.errors import ModelError
 
 from ..oracle.model import Float64Model
 from .traces import Arrays, its_reason
@@ -20,10 +22,12 @@ class OracleGraph:
     ------
     NotComparedError
         The oracle does not have an operator.
+    ModelError
+        The file is no ONNX model.
     """
 
     def __init__(self, model: onnx.ModelProto | Path) -> None:
-        self.proto = model if isinstance(model, onnx.ModelProto) else onnx.load(model)
+        self.proto = model if isinstance(model, onnx.ModelProto) else _read(model)
         with its_reason("the oracle"):
             self._model = Float64Model(self.proto)
         self.input_shapes: dict[str, tuple[int | str | None, ...]] = {
@@ -35,3 +39,10 @@ class OracleGraph:
     def run(self, feeds: Mapping[str, Array]) -> Arrays:
         with its_reason("the oracle"):
             return self._model.run(feeds)
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    try:
+        return onnx.load(path)
+    except (DecodeError, ValueError, RuntimeError, OSError) as error:
+        raise ModelError(f"{path} is not an ONNX model: {error}") from error

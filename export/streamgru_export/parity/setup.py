@@ -13,6 +13,7 @@ import numpy as np
 
 from streamgru._options import as_path
 from streamgru._types import Array
+from streamgru.errors import ModelError, OptionError
 from streamgru.model import Model, load
 
 if TYPE_CHECKING:
@@ -35,8 +36,12 @@ def resolve(model: Model | str | os.PathLike[str], onnx: str | os.PathLike[str] 
     Raises
     ------
     ModelError
-        The model cannot be loaded.
+        The model cannot be loaded, or there is no file `onnx`.
     """
+    if onnx is not None:
+        onnx = as_path("onnx", onnx)
+        if not _is_file(onnx):
+            raise ModelError(f"onnx: there is no file {onnx}")
     folder = Path()
     if isinstance(model, Model):
         name = model.metadata.get("source") or "model"
@@ -46,7 +51,7 @@ def resolve(model: Model | str | os.PathLike[str], onnx: str | os.PathLike[str] 
         if onnx is None and path.suffix != ".sgru":
             return Source(name, model, path)
     if onnx is not None:
-        return Source(name, model, as_path("onnx", onnx))
+        return Source(name, model, onnx)
     graph = model.metadata.get("source") or ""
     found = next((p for p in (folder / graph, Path(graph)) if _is_file(p)), None)
     if found is None:
@@ -54,6 +59,18 @@ def resolve(model: Model | str | os.PathLike[str], onnx: str | os.PathLike[str] 
     if sha256(found.read_bytes()) != model.metadata.get("sha256"):
         return Source(name, model, None, f"{found} is no longer what was compiled: give the graph as onnx=")
     return Source(name, model, found)
+
+
+def checked_files(module: torch.nn.Module | None, weights: str | os.PathLike[str] | None) -> Path | None:
+    """The checkpoint's file. OptionError where there is none, or where `module` is no module."""
+    if module is not None and not (callable(module) and hasattr(module, "state_dict")):
+        raise OptionError(f"module is a torch.nn.Module, not {module!r:.100}")
+    if weights is None:
+        return None
+    path = as_path("weights", weights)
+    if not _is_file(path):
+        raise OptionError(f"weights: there is no file {path}")
+    return path
 
 
 def _is_file(path: Path) -> bool:
@@ -75,13 +92,13 @@ def hashes(
     source: Source,
     frames: Mapping[str, Array],
     module: torch.nn.Module | None,
-    weights: str | os.PathLike[str] | None,
+    weights: Path | None,
 ) -> dict[str, str]:
     """sha256 of the graph's file, the image, the checkpoint's file, the module's parameters and the frames."""
     files = {} if source.onnx is None else {"onnx": source.onnx.read_bytes()}
     files["sgru"] = source.model.image
     if weights is not None:
-        files["weights"] = Path(weights).read_bytes()
+        files["weights"] = weights.read_bytes()
     found = {name: sha256(data) for name, data in files.items()}
     if module is not None:
         parameters = {name: value.detach().cpu() for name, value in module.state_dict().items()}

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from streamgru._options import as_path
 from streamgru.errors import OptionError
 
 CHOICES: dict[str, tuple[str, ...]] = {
@@ -137,14 +138,18 @@ class TrainConfig:
 
     def from_toml(self, path: str | Path) -> TrainConfig:
         """A copy with what a TOML file says, in its table `[train]` or, without one, at its top."""
+        path = as_path("config", path)
         try:
-            settings = tomllib.loads(Path(path).read_text(encoding="utf-8"))
-        except tomllib.TOMLDecodeError as error:
+            settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:  # no TOML, or no UTF-8
             raise OptionError(f"{path} is no TOML: {error}") from error
         table = settings.get("train", settings)
         if not isinstance(table, dict):
             raise OptionError(f"{path}: train={table!r}; a table of settings was expected")
-        return self.updated(table)
+        try:
+            return self.updated(table)
+        except OptionError as error:
+            raise OptionError(f"{path}: {error}") from error
 
 
 _TYPES = {field.name: str(field.type).split(" | ") for field in fields(TrainConfig)}

@@ -6,13 +6,13 @@ It is the slow way to stream: `streamgru.load(path).stream()` keeps the state an
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 
 from streamgru._types import Array
-from streamgru.errors import ShapeError
+from streamgru.errors import OptionError, ShapeError
 
 from ..compiler.graph.dtypes import FED
 from .graph import NodeArg, WholeGraph
@@ -83,22 +83,35 @@ class InferenceSession:
         ------
         ShapeError
             An input is missing, unknown, or of another dtype or shape; an output is unknown.
+        OptionError
+            `output_names` is no sequence of names.
         ModelError
             The graph cannot be compiled for these shapes.
         """
         known = {arg.name: arg for arg in self._outputs}
-        wanted = list(output_names or known)
-        if unknown := [name for name in wanted if name not in known]:
+        wanted = list(known) if output_names is None else _names(output_names) or list(known)
+        if unknown := [name for name in wanted if not isinstance(name, str) or name not in known]:
             raise ShapeError(f"there is no output {unknown[0]!r}; there are {list(known)}")
+        if not isinstance(input_feed, Mapping):
+            raise ShapeError(f"the inputs are a dict of arrays by name, not {type(input_feed).__name__}")
         if set(input_feed) != {arg.name for arg in self._inputs}:
             raise ShapeError(f"the inputs are {[arg.name for arg in self._inputs]}, got {list(input_feed)}")
         results = self._images.run({arg.name: _as_fed(arg, input_feed[arg.name]) for arg in self._inputs}, "pass")
         return [results[name].astype(FED[known[name].type], copy=False) for name in wanted]
 
 
+def _names(given: Sequence[str]) -> list[str]:
+    if isinstance(given, str | bytes) or not isinstance(given, Iterable):
+        raise OptionError(f"output_names is a list of names, or None for all, not {given!r:.100}")
+    return list(given)
+
+
 def _as_fed(arg: NodeArg, value: npt.ArrayLike) -> Array:
     """The array in the dtype that the image has."""
-    array = np.asarray(value)
+    try:
+        array = np.asarray(value)
+    except ValueError as error:  # lists of unequal lengths
+        raise ShapeError(f"input {arg.name!r}: {error}") from None
     declared = FED[arg.type]
     if array.dtype != declared:
         raise ShapeError(f"input {arg.name!r}: expected {declared}, got {array.dtype}; convert it with .astype")

@@ -159,3 +159,11 @@ EMPTY = helper.make_graph([], "none", [], [])
 def test_what_contradicts_itself_is_the_models_fault(made, constants, message):
     with pytest.raises(ModelError, match=message):
         compile(model([made], {"x": [1, 4, 8]}, ["y"], constants), mode="whole")
+
+
+@pytest.mark.parametrize("op", ["Sum", "Mean", "Min", "Max"])
+@pytest.mark.parametrize("shapes", [([], [3]), ([2], [2, 2]), ([1, 3], [2, 3])])
+def test_operands_that_do_not_broadcast_in_an_old_operator_set(op, shapes):
+    source = model([node(op, ["a", "b"], ["y"])], dict(zip("ab", shapes, strict=True)), ["y"], opset=7)
+    with pytest.raises(ModelError, match="do not fit each other: operands"):
+        compile(source, mode="whole")

@@ -27,6 +27,7 @@ REDUCTION = ("none", "add", "mul", "max", "min")
 # Words that an attribute may hold.
 WORDS = {("ScatterND", "reduction"): REDUCTION, ("ScatterElements", "reduction"): REDUCTION}
 
+JOINED = {"Sum", "Mean", "Min", "Max"}
 RESHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 WINDOWS = {"Conv", "ConvTranspose", "MaxPool", "AveragePool"}
 
@@ -133,8 +134,8 @@ def check_operands(node: Node, types: Mapping[str, TensorType], opset: int) -> N
 
 
 def check_results(node: Node, types: Mapping[str, TensorType], results: Mapping[str, TensorType]) -> None:
-    """ONNX's inference stops half way where a window does not fit, and then gives fewer dimensions; and it takes a
-    Reshape at its word.
+    """ONNX's inference stops half way where a window does not fit, and then gives fewer dimensions. It believes a
+    Reshape, and gives a Sum that does not broadcast (before operator set 8) the shape of its first operand.
 
     Raises
     ------
@@ -145,6 +146,10 @@ def check_results(node: Node, types: Mapping[str, TensorType], results: Mapping[
         x = types[node.inputs[0]].shape
         wrong = next((t.shape for t in results.values() if len(t.shape) != len(x)), None)
         _expect(node, wrong is None, f"X {list(x)} would give {wrong and list(wrong)}")
+    elif node.op_type in JOINED:
+        shapes = [types[i].shape for i in node.inputs if i]
+        fits = all(_broadcasts(s, results[node.outputs[0]].shape) for s in shapes)
+        _expect(node, fits, f"operands {list(map(list, shapes))} for {results[node.outputs[0]]}")
     elif node.op_type in RESHAPES:
         before, after = types[node.inputs[0]], results[node.outputs[0]]
         _expect(node, before.size == after.size, f"{before} of {before.size} elements would be {after} of {after.size}")

@@ -27,7 +27,7 @@ from .tensors import by_name
 if TYPE_CHECKING:
     from ._workshop import WholeModel
 
-Path_: TypeAlias = "str | os.PathLike[str]"
+AnyPath: TypeAlias = "str | os.PathLike[str]"
 Weights: TypeAlias = Literal["f32", "f16", "i8"]
 NonFinite: TypeAlias = Literal["refuse", "pass"]
 
@@ -147,7 +147,7 @@ class Model(Image):
 
 @overload
 def load(
-    path: Path_,
+    path: AnyPath,
     *,
     mode: Literal["stream"] = "stream",
     weights: Weights = "f32",
@@ -162,7 +162,7 @@ def load(
 ) -> Model: ...
 @overload
 def load(
-    path: Path_,
+    path: AnyPath,
     *,
     mode: Literal["whole"],
     length: int,
@@ -176,7 +176,7 @@ def load(
 ) -> Model: ...
 @overload
 def load(
-    path: Path_,
+    path: AnyPath,
     *,
     mode: Literal["whole"],
     length: None = None,
@@ -185,7 +185,7 @@ def load(
     time_axis: Mapping[str, int] | None = None,
 ) -> WholeModel: ...
 def load(
-    path: Path_,
+    path: AnyPath,
     *,
     mode: Literal["stream", "whole"] = "stream",
     length: int | None = None,

@@ -6,6 +6,7 @@ The lowering builds it, fuse.py shortens it, plan.py gives it addresses, image.p
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -42,10 +43,7 @@ class Tensor:
     @property
     def size(self) -> int:
         """Elements, as shaped."""
-        n = 1
-        for d in self.shape:
-            n *= d
-        return n
+        return math.prod(self.shape)
 
     @property
     def nbytes(self) -> int:

@@ -3,6 +3,7 @@ this way until an operator needs its operand in a row."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -22,10 +23,7 @@ class View:
     @property
     def size(self) -> int:
         """Number of elements looked at."""
-        n = 1
-        for d in self.shape:
-            n *= d
-        return n
+        return math.prod(self.shape)
 
     @property
     def is_row_major(self) -> bool:

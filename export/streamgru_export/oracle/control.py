@@ -4,7 +4,8 @@ onnx's evaluator joins the scans of a Loop along their first axis, where ONNX st
 absent condition for a false one; and has no Scan along another axis or backwards.
 
 Where ONNX is silent: a Loop or Scan of no round has no element to tell the shape of its scans. They have 0 elements
-along the new axis, and along the others what the body declares, else 0. onnxruntime does the same.
+along the new axis, and along the others what the body declares, else 0. onnxruntime does so for a Loop, and refuses
+such a Scan.
 
 A Loop without a condition runs all its rounds, whatever its body says. That is ONNX's text; onnxruntime stops where
 the body's condition is false.
@@ -105,6 +106,8 @@ class Scan(_Control):
                 strict=True,
             )
         ]
+        if len({len(sequence) for sequence in sequences}) != 1:
+            raise ValueError(f"the sequences of a Scan have different lengths: {[len(each) for each in sequences]}")
         for elements in zip(*sequences, strict=True):
             results = plan.run({**around, **dict(zip(plan.inputs, (*states, *elements), strict=True))})
             states = results[:kept]

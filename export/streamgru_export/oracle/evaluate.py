@@ -54,8 +54,7 @@ class Plan:
         self.inputs: list[str] = list(evaluator.input_names)
         self.outputs: list[str] = list(evaluator.output_names)
         self._initial: Values = {"": None, **evaluator.rt_inits_}
-        for value in evaluator.rt_inits_.values():
-            value.setflags(write=False)  # every run sees the same
+        _protect(evaluator.rt_inits_.values())
         self._calls = _in_order([_call(node) for node in evaluator.rt_nodes_])
         made = {name for call in self._calls for name in call.writes}
         read = [name for call in self._calls for name in call.reads] + self.outputs
@@ -94,7 +93,15 @@ class Plan:
                 rest.append(call)
         needed = {name for call in rest for name in call.reads}.union(self.outputs)
         self._constants = {name: known[name] for name in fixed & needed}
+        _protect(self._constants.values())
         self._rest = rest
+
+
+def _protect(values: Iterable[Any]) -> None:
+    """Nobody may write into what every run sees. What cannot be written into is known to be constant."""
+    for value in values:
+        if isinstance(value, np.ndarray):
+            value.setflags(write=False)
 
 
 def _call(node: OpRun) -> Call:
@@ -151,7 +158,7 @@ def is_narrow(array: Array) -> bool:
 
 
 def _refuse_narrow(call: Call, known: Values) -> None:
-    results: Iterable[Any] = (known.get(name) for name in call.writes if name)
-    for name, value in zip((n for n in call.writes if n), results, strict=True):
+    for name in filter(None, call.writes):
+        value = known.get(name)
         if isinstance(value, np.ndarray) and is_narrow(value):
             raise ModelError(f"tensor {name!r} came out as {value.dtype}, not as float64")

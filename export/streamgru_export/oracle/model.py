@@ -82,11 +82,14 @@ class Float64Model:
         if missing or unknown:
             raise ShapeError(f"inputs missing: {sorted(missing)}; not inputs of the graph: {sorted(unknown)}")
         try:
-            results = self._plan.run({name: _widen(np.asarray(value)) for name, value in feeds.items()})
+            results = self._plan.run({name: _as_fed(np.asarray(value)) for name, value in feeds.items()})
         except ModelError as error:
             raise ModelError(f"the float64 oracle fails on this graph: {error}") from error
         return dict(zip(self.output_names, results, strict=True))
 
 
-def _widen(array: Array) -> Array:
-    return array.astype(np.float64) if is_narrow(array) else array
+def _as_fed(array: Array) -> Array:
+    """An input in float64, which may be written into: what may not is a constant of the graph."""
+    if is_narrow(array):
+        return array.astype(np.float64)
+    return array if array.flags.writeable else array.copy()

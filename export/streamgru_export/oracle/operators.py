@@ -20,7 +20,7 @@ from .recurrent import Cell, gru_cell, lstm_cell, rnn_cell
 
 
 class _Recurrent(OpRun):
-    """A node that keeps what it made of its weights, for as long as it is given the same ones."""
+    """A node that keeps what it made of its weights, where they are constants of the graph."""
 
     make: Callable[..., Cell]
     _weights: tuple[Array | None, ...] = ()
@@ -28,8 +28,10 @@ class _Recurrent(OpRun):
 
     def cell(self, *weights: Array | None, **attributes: Any) -> Cell:
         """The cell of these weights."""
-        if not self._weights or any(a is not b for a, b in zip(self._weights, weights, strict=True)):
-            self._cell = type(self).make(*weights, **attributes)
+        if self._weights and all(a is b for a, b in zip(self._weights, weights, strict=True)):
+            return self._cell
+        self._cell = type(self).make(*weights, **attributes)
+        if not any(array.flags.writeable for array in weights if array is not None):
             self._weights = weights
         return self._cell
 

@@ -142,7 +142,8 @@ class TorchModule:
         if narrow and remark not in self.remarks:
             self.remarks.append(remark)
         tensor = tensor.detach().cpu()
-        return np.array(tensor.float() if narrow else tensor)
+        array: Array = (tensor.float() if narrow else tensor).numpy().copy()
+        return array
 
 
 def _dtypes(module: Callable[..., object]) -> list[torch.dtype]:

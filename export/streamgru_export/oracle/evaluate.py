@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from onnx.reference import ReferenceEvaluator
 from onnx.reference.op_run import OpRun
-from onnx.reference.ops._op import OpRunBinary
 
 from streamgru._types import Array
 from streamgru.errors import ModelError
@@ -24,6 +23,8 @@ from streamgru.errors import ModelError
 Values = dict[str, Any]
 # What an operator can fail with. AttributeError: onnx's ask an absent input for its shape.
 FAILURES = (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError)
+# Where onnx has the operators of one operand and of two: `run` is `_run` between two comparisons of dtypes.
+CHECKED = "onnx.reference.ops._op"
 
 
 class Call(NamedTuple):
@@ -110,7 +111,7 @@ def _call(node: OpRun) -> Call:
     function: Callable[..., tuple[Any, ...]] = node.run
     if run is OpRun.run and not node.has_linked_attribute:
         function = partial(node._run, **{name: getattr(node, name) for name in node.attributes_names_})
-    elif run.__module__ == OpRunBinary.__module__:  # of one operand or two: it calls `_run` and compares dtypes
+    elif run.__module__ == CHECKED:
         function = node._run
     captured: tuple[str, ...] = getattr(node, "captured", ())
     return Call(node, function, (*node.input, *captured), tuple(node.output))

@@ -149,10 +149,8 @@ def scan_body(states, sequences, scans, element):
     ],
     ids=["plain", "two", "axes", "negative axes", "directions", "both", "no scan", "no state"],
 )  # fmt: skip
-@pytest.mark.parametrize("opset", [9, 11, 17])
+@pytest.mark.parametrize("opset", [11, 17])
 def test_scan_is_onnxruntimes(states, shapes, scans, attributes, opset):
-    if opset == 9 and any(axis < 0 for axis in attributes.get("scan_input_axes", ())):
-        pytest.skip("negative axes are those of opset 11 and later")
     r = rng()
     feeds = {f"h{k}": r.standard_normal((2, 3)).astype(np.float32) for k in range(states)}
     feeds |= {f"x{k}": r.standard_normal(shape).astype(np.float32) for k, shape in enumerate(shapes)}

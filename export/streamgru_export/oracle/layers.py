@@ -1,4 +1,4 @@
-"""Layers in float64, as plain NumPy: those that onnx's own evaluator gets wrong.
+"""Layers in float64, as plain NumPy: those that onnx's own evaluator gets wrong or slow.
 
 In the reference evaluator of onnx 1.23
 
@@ -9,7 +9,8 @@ In the reference evaluator of onnx 1.23
   the logarithm of a quotient that underflows;
 - Erf rounds to float32; Gelu and HardSwish have constants in float32, GroupNormalization computes in float32;
 - Pad refuses negative pads, GatherElements indices that cover a part of an axis, and Scatter (ScatterElements below
-  opset 11) is missing.
+  opset 11) is missing;
+- ScatterND is right, and takes most of a step of a model whose caches are written by it.
 
 Its other layers that the compiler takes agree with onnxruntime at every opset, so they are not here.
 """
@@ -227,4 +228,25 @@ def scatter(x: NDArray[Any], indices: NDArray[np.integer[Any]], updates: NDArray
     """The ONNX operator Scatter: y = x, but y[indices[i, j], j] = updates[i, j] for axis 0."""
     y = x.copy()
     np.put_along_axis(_covered(y, indices, axis), indices, updates, axis)
+    return y
+
+
+_REDUCTIONS = {"add": np.add, "mul": np.multiply, "min": np.minimum, "max": np.maximum}
+
+
+def scatter_nd(
+    x: NDArray[Any], indices: NDArray[np.integer[Any]], updates: NDArray[Any], reduction: str = "none"
+) -> NDArray[Any]:
+    """The ONNX operator ScatterND: y = x, but y[indices[i, :]] = updates[i], or is added, multiplied, ... with it.
+
+    Parameters
+    ----------
+    indices : [*I, k], of the first k axes of x
+    updates : [*I, *x.shape[k:]]
+    """
+    y, at = x.copy(), tuple(np.moveaxis(indices, -1, 0))
+    if reduction == "none":
+        y[at] = updates
+    else:
+        _REDUCTIONS[reduction].at(y, at, updates)
     return y

@@ -185,6 +185,13 @@ class Scatter(OpRun):
         return (layers.scatter(x, indices, updates, axis),)
 
 
+class ScatterND(OpRun):
+    """ScatterND."""
+
+    def _run(self, x: Array, indices: Array, updates: Array, reduction: str | None = None) -> tuple[Array, ...]:
+        return (layers.scatter_nd(x, indices, updates, reduction or "none"),)
+
+
 class MaxPool(OpRun):
     """MaxPool, without the indices."""
 
@@ -219,5 +226,6 @@ OURS: list[type[OpRun]] = [
     RNN,
     Scan,
     Scatter,
+    ScatterND,
     Softmax,
 ]

@@ -88,6 +88,29 @@ def test_scatter_is_onnxruntimes(op, opset, axis):
     assert_alike(one(op, [r.standard_normal((3, 4)), indices, r.standard_normal((2, 2))], opset, axis=axis))
 
 
+@pytest.mark.parametrize(
+    "opset, reductions",
+    [(11, [None]), (16, [None, "none", "add", "mul"]), (18, ["add", "mul", "min", "max"])],
+)
+@pytest.mark.parametrize(
+    "indices, updates",
+    [([[1], [-1]], (2, 3, 2)), ([[[1, 0], [2, -1]]], (1, 2, 2)), ([[3, 2, 1]], (1,)), ([[1, 0], [1, 1]], (2, 2))],
+    ids=["rows", "of two axes", "one element", "side by side"],
+)
+def test_scatter_nd_is_onnxruntimes(opset, reductions, indices, updates):
+    r = rng()
+    arrays = [r.standard_normal((4, 3, 2)), np.array(indices), r.standard_normal(updates)]
+    for reduction in reductions:
+        assert_alike(one("ScatterND", arrays, opset, **({} if reduction is None else {"reduction": reduction})))
+
+
+@pytest.mark.parametrize("reduction", ["add", "mul", "min", "max"])
+def test_scatter_nd_meets_an_element_twice(reduction):
+    r = rng()
+    arrays = [r.standard_normal((4, 3)), np.array([[1], [1], [2]]), r.standard_normal((3, 3))]
+    assert_alike(one("ScatterND", arrays, 18, reduction=reduction))
+
+
 def random_pools(count):
     """Shapes and attributes that ONNX allows, seeded; ceil_mode, dilations and auto_pad without dilations."""
     r = np.random.default_rng(5)

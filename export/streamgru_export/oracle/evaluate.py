@@ -75,14 +75,20 @@ class Plan:
             known = {**self._constants, **values}
             for call in self._rest:
                 _make(call, call.function, known)
-            return [known[name] for name in self.outputs]
+            return self._outputs(known)
         known = {**self._initial, **values}
         for call in self._calls:
             _make(call, call.node.run, known)
             _refuse_narrow(call, known)
         if self._initial.keys().isdisjoint(values):
             self._keep_constants(known)
-        return [known[name] for name in self.outputs]
+        return self._outputs(known)
+
+    def _outputs(self, known: Values) -> list[Any]:
+        try:
+            return [known[name] for name in self.outputs]
+        except KeyError as error:
+            raise ModelError(f"the node that has the output {error} does not give it") from error
 
     def _keep_constants(self, known: Values) -> None:
         """What depends on no input is not computed again."""
@@ -93,7 +99,7 @@ class Plan:
             else:
                 rest.append(call)
         needed = {name for call in rest for name in call.reads}.union(self.outputs)
-        self._constants = {name: known[name] for name in fixed & needed}
+        self._constants = {name: known[name] for name in fixed & needed & known.keys()}
         _protect(self._constants.values())
         self._rest = rest
 

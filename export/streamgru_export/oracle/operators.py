@@ -193,10 +193,10 @@ class ScatterND(OpRun):
 
 
 class MaxPool(OpRun):
-    """MaxPool, without the indices."""
+    """MaxPool."""
 
     def _run(self, x: Array, **attributes: Any) -> tuple[Array, ...]:
-        return (pools.max_pool(x, **attributes),)
+        return pools.max_pool(x, **attributes)
 
 
 class AveragePool(OpRun):

@@ -12,6 +12,7 @@ Sizes: https://onnx.ai/onnx/operators/onnx__MaxPool.html.
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -39,14 +40,19 @@ class Axis(NamedTuple):
         return (self.size - 1) * self.stride + (self.kernel - 1) * self.dilation + 1
 
 
-def max_pool(x: Array, **attributes: Any) -> Array:
-    """The ONNX operator MaxPool, without the indices. x [N, C, *S] -> [N, C, *S']."""
+def max_pool(x: Array, storage_order: int | None = None, **attributes: Any) -> tuple[Array, Array]:
+    """The ONNX operator MaxPool: x [N, C, *S] -> the largest of each window [N, C, *S'], and where it stands.
+
+    Indices count the elements of x; within [*S] column by column where storage_order is 1.
+    """
     lowest = -np.inf if x.dtype.kind == "f" else np.iinfo(x.dtype).min
     axes = _axes(x.shape[2:], **attributes)
-    y = np.full((*x.shape[:2], *(axis.size for axis in axes)), lowest, x.dtype)
-    for view in _views(_canvas(x, axes, lowest), axes):
-        np.maximum(y, view, out=y)
-    return y
+    numbers = np.arange(math.prod(x.shape[2:])).reshape(x.shape[2:], order="F" if storage_order else "C")
+    firsts = np.arange(math.prod(x.shape[:2])).reshape(*x.shape[:2], *[1] * len(axes)) * numbers.size
+    met = np.stack(list(_views(_canvas(x, axes, lowest), axes)))
+    places = np.stack(list(_views(_canvas(firsts + numbers, axes, -1), axes)))
+    best = np.where(places >= 0, met, lowest).argmax(0)[None]
+    return np.take_along_axis(met, best, 0)[0], np.take_along_axis(places, best, 0)[0]
 
 
 def average_pool(x: F64, count_include_pad: int = 0, **attributes: Any) -> F64:
@@ -75,9 +81,8 @@ def _axes(
     pads: Sequence[int] | None = None,
     auto_pad: str | None = None,
     ceil_mode: int | None = None,
-    storage_order: int | None = None,
 ) -> list[Axis]:
-    """The geometry of each axis. storage_order is that of the indices."""
+    """The geometry of each axis."""
     ones, count = [1] * len(shape), len(shape)
     pads = pads if pads and auto_pad in (None, "", "NOTSET") else [0] * (2 * count)
     each = zip(shape, kernel_shape, strides or ones, dilations or ones, pads[:count], pads[count:], strict=True)

@@ -116,6 +116,12 @@ def test_an_error_names_the_node_within_its_body():
         Float64Model(made).run({"c": np.array(True), "x": np.zeros((2, 3))})
 
 
+def test_an_output_that_no_operator_gives_is_refused():
+    made = model(graph([node("Tanh", ["x"], ["y", "more"])], [info("x", None)], [info("more", None)]))
+    with pytest.raises(ModelError, match="'more' does not give it"):
+        Float64Model(made).run({"x": np.zeros(3)})
+
+
 def test_the_model_runs_on_after_an_error():
     oracle = Float64Model(model(graph([node("MatMul", ["x", "x"], ["y"])], [info("x", None)], [info("y", None)])))
     for _ in range(2):

@@ -138,6 +138,13 @@ def test_random_pools_are_onnxruntimes(op):
         assert_alike(one(op, [r.standard_normal(shape)], 22 if op == "AveragePool" else 12, **given))
 
 
+@pytest.mark.parametrize("storage_order", [0, 1])
+def test_the_indices_of_a_pool_are_onnxruntimes(storage_order):
+    pool = node("MaxPool", ["x"], ["y", "i"], kernel_shape=[3, 2], pads=[1, 1, 1, 0], storage_order=storage_order)
+    x = rng().standard_normal((2, 3, 6, 5)).astype(np.float32)
+    assert_alike(both([pool], {"x": x}, {"y": "f", "i": "i"}))
+
+
 def test_a_window_that_does_not_fit_is_refused():
     made = model(graph([node("MaxPool", ["x"], ["y"], kernel_shape=[5])], [info("x", None)], [info("y", None)]))
     with pytest.raises(ModelError, match="does not fit"):

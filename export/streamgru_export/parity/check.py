@@ -173,7 +173,7 @@ def parity(
         same_bits=identical,
         not_compared=not_compared,
         warnings=() if lost else _warnings(case, oracle, found),
-        notes=tuple(note.text for note in case.notes if note.kind == "note"),
+        notes=(*(note.text for note in case.notes if note.kind == "note"), *getattr(torch_module, "remarks", ())),
         latency=_latency(case, ort),
         environment=environment(),
         hashes=setup.hashes(source, frames, module, weights),

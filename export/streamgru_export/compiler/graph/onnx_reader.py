@@ -7,6 +7,7 @@ output shapes are kept only as claims. float16, bfloat16 and float64 become floa
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -18,8 +19,10 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
+from streamgru._disk import read_bytes
 from streamgru._options import as_path
-from streamgru.errors import ModelError
+from streamgru._printable import printable
+from streamgru.errors import FileError, ModelError
 from streamgru.layout import MAX_RANK
 
 from ...lost_reset import is_of_torch
@@ -64,7 +67,7 @@ def read(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Graph:
             data, name = source, "bytes"
         else:
             path = as_path("source", source)
-            data, folder, name = _file_bytes(path), path.parent, path.name
+            data, folder, name = _file_bytes(path), path.parent, printable(path.name)
         model = _parse(data, name)
     graph = _Reader(model, folder).graph()
     graph.source, graph.sha256 = name, hashlib.sha256(data).hexdigest()
@@ -73,13 +76,10 @@ def read(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Graph:
 
 def _file_bytes(path: Path) -> bytes:
     try:
-        if not path.is_file():
-            raise ModelError(f"no such file: '{path}'")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ModelError(f"'{path}' is larger than {MAX_FILE_BYTES} bytes, protobuf's limit: it is no ONNX model")
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"'{path}' cannot be read: {error.strerror}") from error
+        return read_bytes(path, MAX_FILE_BYTES)
+    except FileError as error:
+        why = " (protobuf's limit: it is no ONNX model)" if error.errno == errno.EFBIG else ""
+        raise ModelError(f"{error}{why}") from error
 
 
 def _parse(data: bytes, name: str) -> onnx.ModelProto:

@@ -8,8 +8,8 @@ from typing import Protocol
 
 import onnxruntime
 
-from streamgru._types import Array
 from streamgru._disk import read_bytes
+from streamgru._types import Array
 from streamgru.errors import ModelError
 
 ERRORS_ARE_RAISED = 4  # the log level at which nothing is printed

@@ -270,7 +270,7 @@ def test_names_that_are_no_text(tmp_path):
     path = tmp_path / "f\udcff" / "m\udcfe"
     make_folder(path.parent)
     write_text(path, "name: \udcfe")
-    assert os.listdir(os.fsencode(path.parent)) == [b"m\xfe"]
+    assert [os.fsencode(p.name) for p in path.parent.iterdir()] == [b"m\xfe"]
     assert read_bytes(path) == b"name: \\udcfe"
 
 

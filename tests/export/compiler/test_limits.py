@@ -5,12 +5,18 @@ A limit that would take gigabytes to meet is made smaller for the test.
 
 from __future__ import annotations
 
+import os
+import resource
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+import streamgru
+from export.compiler.greedy import GREEDY
 from export.graphs import model, node
 from streamgru import layout
 from streamgru.errors import ModelError
@@ -185,3 +191,52 @@ def test_constants_computed_while_compiling_have_a_limit(monkeypatch):
     monkeypatch.setattr(budget, "MAX_BYTES", 3 * w.nbytes - 1)
     with pytest.raises(ModelError, match=rf"Abs_b.*constants.*exceed {3 * w.nbytes - 1} bytes"):
         specialise(graph, {})
+
+
+MB = 2**20
+FITS = {"numbers_in_a_list", "EyeLike"}  # what is not too much after all
+
+
+def compiled_elsewhere(source, folder):
+    """In a process of its own: what came of it, the bytes that it took at most, the seconds of processor."""
+    data, answer = source.SerializeToString(), folder / "answer"
+    child = os.fork()
+    if child == 0:
+        before, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+        try:
+            streamgru.compile(data, mode="whole")
+            said = "fits"
+        except ModelError as error:
+            said = f"refused: {error}"
+        except BaseException as error:  # noqa: BLE001 - what a test must not see
+            said = f"failed: {error!r}"
+        peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+        answer.write_text(f"{peak} {time.process_time() - begin} {said}", encoding="utf-8")
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    peak, seconds, said = answer.read_text(encoding="utf-8").split(" ", 2)
+    return said, int(peak), float(seconds)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process's memory as Linux counts it")
+@pytest.mark.parametrize("name", GREEDY)
+def test_what_asks_for_too_much_is_refused_before_it_is_made(name, tmp_path, monkeypatch):
+    """With limits of a hundredth, so that it costs no more than a test may. Python itself takes a few megabytes."""
+    limit = 64 * MB
+    for which, most in {"MAX_BYTES": limit, "MAX_WORK": 10**9, "MAX_UNROLLED": 500, "MAX_COUNTING": 1000}.items():
+        monkeypatch.setattr(budget, which, most)
+    said, peak, seconds = compiled_elsewhere(GREEDY[name](), tmp_path)
+    print(f"{said}\n{peak / MB:.0f} MB, {seconds:.2f} s")
+    assert said == "fits" if name in FITS else said.startswith("refused: ")
+    assert peak < 1.5 * limit + 8 * MB
+    assert seconds < 5
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="a process's memory as Linux counts it")
+@pytest.mark.parametrize("name", ["grows_in_a_loop", "doubles_in_a_chain", "stacks_in_a_loop", "many Softplus"])
+def test_what_asks_for_too_much_takes_half_as_much_again_as_the_limit_at_most(name, tmp_path):
+    said, peak, seconds = compiled_elsewhere(GREEDY[name](), tmp_path)
+    print(f"{said}\n{peak / budget.MAX_BYTES:.2f} of the limit, {seconds:.2f} s")
+    assert said.startswith("refused: ")
+    assert peak < 1.5 * budget.MAX_BYTES

@@ -15,7 +15,7 @@ import numpy as np
 
 from streamgru.errors import ModelError
 
-from .evaluate import evaluate, infer
+from .evaluate import Operator, evaluate, infer, operator_of
 from .graph import Array, Graph, Node, TensorType
 from .kinds import ELEMENTWISE, REDUCTIONS
 
@@ -73,6 +73,7 @@ class Budget:
     rounds: int = field(default_factory=lambda: MAX_COUNTING)
     work: int = field(default_factory=lambda: MAX_WORK)
     held: int = 0
+    _operators: dict[int, tuple[Node, Operator]] = field(default_factory=dict)  # of small nodes, under this binding
     _roots: dict[int, int] = field(default_factory=dict)  # id of an array that is there -> its bytes
 
     # ---- bytes ----
@@ -131,6 +132,7 @@ class Budget:
     def begin(self, graph: Graph) -> None:
         """Another binding of the graph: its nodes may be visited again."""
         self.nodes, self.rounds = count_nodes(graph) + MAX_UNROLLED, MAX_COUNTING
+        self._operators.clear()
 
     def visit(self, node: Node) -> None:
         """One node more. ModelError where loops have made too many."""
@@ -173,8 +175,10 @@ class Budget:
         """
         given = [value for value in inputs if value is not None]
         if types is None and node.op_type in TIDY and sum(value.size for value in given) <= FEW:
-            self.work -= SLOWEST
-            return evaluate(node, inputs, opset)
+            key = id(node)
+            if key not in self._operators:
+                self._operators[key] = node, operator_of(node, opset)
+            return evaluate(node, inputs, opset, self._operators[key][1])
         if types is None:
             types = self._types(node, inputs, opset)
         results = list(types.values())
@@ -216,7 +220,7 @@ def work(node: Node, inputs: Sequence[Array], results: Sequence[TensorType]) -> 
     if node.op_type in MOVES:
         return elements
     if node.op_type in VECTORS:
-        return 10 * elements
+        return 20 * elements
     if node.op_type in ("MatMul", "Gemm"):
         return elements + _product(node, inputs, results)
     if node.op_type == "Einsum":

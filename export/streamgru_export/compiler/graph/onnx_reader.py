@@ -28,13 +28,14 @@ from streamgru.errors import FileError, ModelError
 from streamgru.layout import MAX_RANK
 
 from ...lost_reset import is_of_torch
-from .budget import ENTRY, Budget
+from .budget import ENTRY, MAX_BYTES, Budget
 from .dtypes import HELD, ROUNDED
 from .external_data import load_external
 from .functions import inline_functions
 from .graph import Array, Dim, Graph, Node, Port
 from .operators import MAX_OPSET, MIN_OPSET
 from .schema import check_attribute_types, check_form
+from .wire import check_size
 
 MAX_FILE_BYTES = 2**31  # protobuf's own limit
 MAX_TENSOR_BYTES = 2**31
@@ -84,6 +85,7 @@ def _file_bytes(path: Path) -> bytes:
 
 
 def _parse(data: bytes, name: str) -> onnx.ModelProto:
+    check_size(data, MAX_BYTES)
     try:
         model = onnx.load_model_from_string(data)
     except (DecodeError, ValueError, RuntimeError) as error:

@@ -240,3 +240,21 @@ def test_what_asks_for_too_much_takes_half_as_much_again_as_the_limit_at_most(na
     print(f"{said}\n{peak / budget.MAX_BYTES:.2f} of the limit, {seconds:.2f} s")
     assert said.startswith("refused: ")
     assert peak < 1.5 * budget.MAX_BYTES
+
+
+@pytest.mark.parametrize(
+    "source, which",
+    [
+        (lambda: model([node("Pad", ["x", "p"], ["y"], mode="edge")], {"x": [4]}, ["y"],
+                       {"p": np.array([2**20, 2**20])}), "Pad"),
+        (lambda: model([node("Conv", ["x", "w"], ["y"], dilations=[2**20], pads=[2**21, 0])], {"x": [1, 4, "time"]},
+                       ["y"], {"w": np.ones((1, 4, 3), np.float32)}), "the past of 'x'"),
+        (lambda: model([node("LayerNormalization", ["x", "g"], ["y"], axis=0)], {"x": [2**11, 2**11]}, ["y"],
+                       {"g": np.ones((1, 1), np.float32)}), "LayerNormalization"),
+    ],
+)  # fmt: skip
+def test_what_the_image_would_keep_has_the_same_limit(source, which, monkeypatch):
+    """Indices, the past of a convolution, a scale that is stretched: made of shapes alone."""
+    monkeypatch.setattr(budget, "MAX_BYTES", 8 * MB)
+    with pytest.raises(ModelError, match=which):
+        streamgru.compile(source())

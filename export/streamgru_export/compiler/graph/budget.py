@@ -195,6 +195,13 @@ class Budget:
         return infer(node, types, known, opset)
 
 
+def check_room(who: object, shape: Iterable[int], itemsize: int) -> None:
+    """Whether an array that is made for the image may be so large; for a moment there are three. ModelError where it
+    may not."""
+    size = prod(shape) * itemsize
+    Budget().claim(who, size, 2 * size)
+
+
 def count_nodes(graph: Graph) -> int:
     """Of a graph and all its subgraphs."""
     return sum(1 + sum(count_nodes(a) for a in n.attrs.values() if isinstance(a, Graph)) for n in graph.nodes)

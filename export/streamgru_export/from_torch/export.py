@@ -7,7 +7,7 @@ states, call torch's exporter, declare what was measured, compare with the modul
 
 from __future__ import annotations
 
-import tempfile
+import hashlib
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -20,6 +20,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from streamgru._disk import folder_of_drafts, move
 from streamgru._options import as_path, one_of, refuse_unknown
 from streamgru.errors import ExportError, OptionError
 
@@ -113,7 +114,8 @@ def export(
         What `forward` is called with: one tensor, its arguments in order, or by name. Arguments may nest, as
         an LSTM's `(x, (h, c))`. None and numbers stay constant.
     path : str or Path
-        The file to write. It appears only if the graph is right. Weights beyond 2 GB go to `<path>.data`.
+        The file to write. It appears only if the graph is right. Weights beyond 2 GB go to a
+        file beside it, `<path>.<hash of them>.data`; those of an earlier export stay until you delete them.
     stream : "step", "sequence" or None
     input_names, output_names : sequence of str, optional
         One for each tensor, in order. By default inputs are called like `forward`'s arguments; outputs by
@@ -150,6 +152,8 @@ def export(
 
     Raises
     ------
+    FileError
+        The file cannot be written to `path`.
     ExportError
         The module cannot be exported faithfully: state kept in buffers, lengths fixed by Python loops, an
         exporter that fails or that is known to be wrong, a graph that differs from the module. Nothing is
@@ -191,14 +195,16 @@ def export(
     result = ExportResult(path, kind, interface.inputs, interface.outputs, _pair_names(interface))
     result = replace(result, time_axis=_time_axis(interface, shapes))
     properties |= of_stream(result.kind, result.time_axis, result.state)
-    with tempfile.TemporaryDirectory(prefix=".streamgru-", dir=path.parent) as folder:
-        draft = Path(folder) / path.name
+    with folder_of_drafts(path) as folder:
+        draft = Path(folder) / "model.onnx"  # the exporters do not take every name that a file can have
         model = _export_graph(reference, interface, draft, exporter, opset)
         _declare(model, interface, shapes)
         model.metadata_props.update(properties)
-        _save(model, draft)
+        weights = _save(model, draft, path.name)
         verdict = verify(draft, reference, interface, tolerance)
-        _move(draft, path)
+        if weights is not None:  # first: a reader never sees a model without them
+            move(weights, path.with_name(weights.name))
+        move(draft, path)
     notices += verdict.notices
     for notice in notices:
         warnings.warn(notice, UserWarning, stacklevel=2)
@@ -357,15 +363,16 @@ def _declare(model: ir.Model, interface: Interface, shapes: Sequence[Shape]) -> 
                     value.shape = value.type = None
 
 
-def _save(model: ir.Model, path: Path) -> None:
-    """One file; the weights beside it where they are too large for that."""
-    size = sum(w.const_value.nbytes for w in model.graph.initializers.values() if w.const_value is not None)
-    ir.save(model, path, external_data=f"{path.name}.data" if size > SINGLE_FILE_BYTES else None)
-
-
-def _move(draft: Path, path: Path) -> None:
-    """Into place, the weights first: a reader never sees a model without them."""
-    weights = draft.with_name(f"{draft.name}.data")
-    if weights.exists():
-        weights.replace(path.with_name(weights.name))
-    draft.replace(path)
+def _save(model: ir.Model, draft: Path, name: str) -> Path | None:
+    """One file; and a second one for the weights, which is given, where they are too large for that. Its name follows
+    from what is in it, so that no model ever stands beside the weights of another one."""
+    values = [w.const_value for w in model.graph.initializers.values() if w.const_value is not None]
+    if sum(value.nbytes for value in values) <= SINGLE_FILE_BYTES:
+        ir.save(model, draft)
+        return None
+    digest = hashlib.sha256()
+    for value in values:
+        digest.update(value.tobytes())
+    beside = f"{name.encode('utf-8', 'replace').decode()}.{digest.hexdigest()[:16]}.data"  # ONNX's names are UTF-8
+    ir.save(model, draft, external_data=beside)
+    return draft.with_name(beside)

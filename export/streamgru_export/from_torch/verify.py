@@ -21,7 +21,7 @@ from streamgru._types import Array
 from streamgru.errors import ExportError
 
 from ..lost_reset import suspicious_grus
-from ..ort import Session, open_session
+from ..ort import Session, named, open_session
 from .signature import FlatModule, Interface
 
 SEED = 0
@@ -104,7 +104,7 @@ class _Refused(Exception):  # noqa: N818
 def _open(path: Path) -> Session:
     """The graph as it was written, without onnxruntime's own rewriting and its noise."""
     try:
-        onnx.checker.check_model(str(path))
+        onnx.checker.check_model(named(path))
         return open_session(path, optimised=False)
     except Exception as exc:
         raise ExportError(f"the exporter wrote a graph that onnxruntime does not accept: {exc}") from exc

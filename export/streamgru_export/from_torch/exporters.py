@@ -6,7 +6,9 @@ It does not judge the result: `verify.py` does. What it works around, each seen 
 - torch's operators cache their dispatch. After one export of a GRU in a process, the next one with a dynamic
   time axis silently fixes that axis to the example's length, because the cache outlives the decomposition it
   was made for.
-- The same decomposition is dropped before shapes are inferred: the example's length ends up in Reshape nodes.
+- That decomposition refuses an initial state that is cut from a larger tensor. It is held only where an axis is dynamic,
+  and gets copies.
+- It is dropped before shapes are inferred: the example's length ends up in Reshape nodes.
 - `nn.MultiheadAttention`'s fast path has no ONNX form.
 """
 
@@ -27,6 +29,7 @@ import onnx_ir as ir
 import torch
 from packaging.version import Version
 from torch import Tensor, nn
+from torch.utils import _pytree as pytree
 
 from streamgru.errors import ExportError
 
@@ -88,7 +91,7 @@ def run_exporter(
         "verbose": False,
     }
     try:
-        with _exporter_environment():
+        with _exporter_environment(long=any(dynamic)):
             if exporter == "dynamo":
                 return _run_dynamo(module, examples, dynamic, common)
             return _run_legacy(module, examples, path, dynamic, common)
@@ -104,7 +107,8 @@ def _run_dynamo(
 ) -> ir.Model:
     # Names, not torch.export.Dim: a Dim makes an axis of size 1 static without a word.
     shapes = (tuple(dict(d) for d in dynamic),) if any(dynamic) else None
-    program = torch.onnx.export(module, tuple(examples), dynamo=True, dynamic_shapes=shapes, **common)
+    with _own_initial_states(module) if shapes else contextlib.nullcontext():
+        program = torch.onnx.export(module, tuple(examples), dynamo=True, dynamic_shapes=shapes, **common)
     if program is None:
         raise RuntimeError("torch.onnx.export returned nothing")
     return program.model
@@ -123,11 +127,35 @@ def _run_legacy(
 
 
 @contextlib.contextmanager
-def _exporter_environment() -> Iterator[None]:
+def _own_initial_states(module: nn.Module) -> Iterator[None]:
+    """Let each layer copy the initial state it is given: where that is cut from a larger tensor, torch's while-loop
+    form refuses its strides."""
+
+    def copied(_layer: nn.Module, args: tuple[Any, ...], options: dict[str, Any]) -> tuple[Any, Any]:
+        own = pytree.tree_map_only(Tensor, _contiguous_copy, (args[1:], options))
+        return (*args[:1], *own[0]), own[1]
+
+    layers = [layer for layer in module.modules() if isinstance(layer, nn.RNNBase)]
+    hooks = [layer.register_forward_pre_hook(copied, with_kwargs=True) for layer in layers]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _contiguous_copy(x: Tensor) -> Tensor:
+    """`contiguous()` leaves the strides of axes of size 1 as they are."""
+    return x.clone(memory_format=torch.contiguous_format)
+
+
+@contextlib.contextmanager
+def _exporter_environment(*, long: bool) -> Iterator[None]:
+    """`long`: an axis is dynamic, so that torch's form of a recurrent layer for a fixed length will not do."""
     fast_path = torch.backends.mha.get_fastpath_enabled()
     registry = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = registry.level
-    with warnings.catch_warnings(), torch.no_grad(), _dynamic_recurrent_layers():
+    with warnings.catch_warnings(), torch.no_grad(), _recurrent_layers(_decompositions() if long else []):
         warnings.simplefilter("ignore")  # tracer warnings; the result is verified instead
         torch.backends.mha.set_fastpath_enabled(False)
         registry.setLevel(logging.ERROR)  # a line for each operator of a package that is not installed
@@ -139,19 +167,19 @@ def _exporter_environment() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _dynamic_recurrent_layers() -> Iterator[None]:
-    """Hold torch's while-loop form of GRU and LSTM over the whole export, with no stale dispatch."""
+def _recurrent_layers(decompositions: Sequence[Callable[[], AbstractContextManager[object]]]) -> Iterator[None]:
+    """Hold these forms of GRU and LSTM over the whole export, with no stale dispatch."""
     with contextlib.ExitStack() as stack:
         _clear_dispatch()
         stack.callback(_clear_dispatch)
-        for register in _decompositions():
+        for register in decompositions:
             stack.enter_context(register())
         _clear_dispatch()
         yield
 
 
 def _decompositions() -> list[Callable[[], AbstractContextManager[object]]]:
-    """torch's private context managers for it; a torch without them is left to the verification."""
+    """torch's private context managers for its while-loop form; a torch without them is left to the verification."""
     try:
         patches = importlib.import_module("torch.export._patches")
     except ImportError:

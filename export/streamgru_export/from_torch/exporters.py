@@ -6,8 +6,8 @@ It does not judge the result: `verify.py` does. What it works around, each seen 
 - torch's operators cache their dispatch. After one export of a GRU in a process, the next one with a dynamic
   time axis silently fixes that axis to the example's length, because the cache outlives the decomposition it
   was made for.
-- That decomposition refuses an initial state that is cut from a larger tensor. It is held only where an axis is dynamic,
-  and gets copies.
+- That decomposition refuses an initial state that is cut from a larger tensor. It is held only where an axis is
+  dynamic, and gets copies.
 - It is dropped before shapes are inferred: the example's length ends up in Reshape nodes.
 - `nn.MultiheadAttention`'s fast path has no ONNX form.
 """
@@ -22,6 +22,7 @@ import re
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeAlias
 
@@ -68,6 +69,7 @@ def run_exporter(
     outputs: Sequence[str],
     dynamic: Sequence[Mapping[int, str]],
     opset: int | None,
+    hints: Hints,
 ) -> ir.Model:
     """Export a module with flat inputs.
 
@@ -78,6 +80,8 @@ def run_exporter(
     exporter : "dynamo" or "legacy"
     dynamic : sequence of {axis: name}
         The dynamic axes of each input.
+    hints : Hints
+        What may explain a failure.
 
     Raises
     ------
@@ -96,7 +100,7 @@ def run_exporter(
                 return _run_dynamo(module, examples, dynamic, common)
             return _run_legacy(module, examples, path, dynamic, common)
     except Exception as exc:
-        raise ExportError(_explain(exc, module, exporter, any(dynamic))) from exc
+        raise ExportError(_explain(exc, module, exporter, any(dynamic), hints)) from exc
 
 
 def _run_dynamo(
@@ -197,40 +201,58 @@ def _clear_dispatch() -> None:
 
 FIXED_TIME = (
     "The time length is fixed in the module's Python code: a loop over range(x.shape[1]), int(x.shape[1]), "
-    "len(x) or "
-    "unbind. Run nn.GRU over the time axis instead; or export one step, forward(x, h) -> (y, h), with "
-    'stream="step": '
-    "for streaming that is the better graph anyway"
+    "len(x) or unbind. Run nn.GRU over the time axis instead; or export one step, forward(x, h) -> (y, h), with "
+    'stream="step": for streaming that is the better graph anyway'
 )
+UNROLLED = (
+    "torch's default exporter unrolls nn.RNN over the example's time length: pass exporter=\"legacy\", or export one "
+    'step, forward(x, h) -> (y, h), with stream="step"'
+)
+PACKED = (
+    "torch's default exporter has no packed sequences (pack_padded_sequence). Streams need no padding: call nn.GRU on "
+    "the tensor itself, and pick the last frames with gather where the lengths differ"
+)
+BY_VALUE = (
+    "What forward() computes has a shape that depends on values, as nonzero() or a boolean mask gives it: multiply "
+    "with the mask, or use torch.where, so that shapes depend on shapes alone"
+)
+NO_FORM = "An operator has no ONNX form: write it with simpler ones"
 
-# What the exporters say, and what it means. The first that is found counts.
+# What the exporters say, and what it means; the first that is found counts.
 _CAUSES = (
-    (
-        r"argument 'size' failed to unpack|GuardOnDataDependent|pack_padded|_pack_padded",
-        "torch's exporter has no packed sequences (pack_padded_sequence). Streams need no padding: call "
-        "nn.GRU on the "
-        'tensor itself; or pick the last frames with gather; or try exporter="legacy"',
-    ),
+    (r"argument 'size' failed to unpack|_?pack_padded", PACKED),
+    (r"GuardOnDataDependent|[Dd]ata.?dependent|DynamicOutputShape", BY_VALUE),
     (r"inferred a static shape|Constraints violated|specialized", FIXED_TIME),
-    (
-        r"UnsupportedOperatorError|not supported|No ONNX function found|Unsupported operator",
-        "An operator has no ONNX form: write it with simpler ones, or try the other exporter",
-    ),
+    (r"UnsupportedOperatorError|not supported|No ONNX function found|Unsupported operator", NO_FORM),
 )
 
 
-def _explain(exc: BaseException, module: nn.Module, exporter: str, dynamic: bool) -> str:
+@dataclass(frozen=True)
+class Hints:
+    """What is known of a module that may explain why an exporter fails."""
+
+    branches: str = ""  # where it reads the values of tensors, in words
+    packs: bool = False  # whether it packs sequences
+
+
+def _explain(exc: BaseException, module: nn.Module, exporter: str, dynamic: bool, hints: Hints) -> str:
     reason = _reason(exc)
-    found = [cause for pattern, cause in _CAUSES if re.search(pattern, reason)]
-    cause = found[0] if found else f'Try exporter="{"legacy" if exporter == "dynamo" else "dynamo"}"'
-    plain_rnn = any(isinstance(m, nn.RNN) for m in module.modules())
-    if cause is FIXED_TIME and plain_rnn and exporter == "dynamo" and dynamic:
-        cause = (
-            "torch's default exporter unrolls nn.RNN over the example's time length: pass "
-            'exporter="legacy", '
-            'or export one step with stream="step"'
-        )
-    return f"the {exporter} exporter failed: {reason}\n{cause}."
+    cause = next((cause for pattern, cause in _CAUSES if re.search(pattern, reason)), "")
+    if cause == BY_VALUE and (hints.branches or hints.packs):
+        cause = hints.branches or PACKED
+    if cause == PACKED and exporter != "dynamo":
+        cause = ""
+    if (
+        cause == FIXED_TIME
+        and exporter == "dynamo"
+        and dynamic
+        and any(isinstance(m, nn.RNN) for m in module.modules())
+    ):
+        cause = UNROLLED
+    return f"the {exporter} exporter failed: {reason}" + (f"\n{cause}" if cause else "")
+
+
+_FOR_TORCHS_AUTHORS = r"\s*$|For more information|For extended logs|consider using|Caused by:|from user code:"
 
 
 def _reason(exc: BaseException) -> str:
@@ -238,4 +260,5 @@ def _reason(exc: BaseException) -> str:
     text = re.sub(r"\x1b\[[0-9;]*m", "", str(exc))
     summary = re.search(r"## Exception summary\s*(.*?)\s*(?:\(Refer to|$)", text, re.DOTALL)
     text = summary.group(1) if summary else text
-    return "\n".join(text.strip().splitlines()[:6]) or type(exc).__name__
+    lines = [line for line in text.strip().splitlines() if not re.match(_FOR_TORCHS_AUTHORS, line)]
+    return "\n".join(lines[:6]) or type(exc).__name__

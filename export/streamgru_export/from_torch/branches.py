@@ -53,7 +53,12 @@ def find_branches(module: FlatModule, examples: Sequence[Tensor], flow: Flow) ->
             kind = checks if outcome is None else deciding if outcome else idle
             kind.append(read)
     deciding += flow.reads[MOST:]
-    return Branches(*(tuple(dict.fromkeys(kind)) for kind in (deciding, checks, idle)))
+    return Branches(*(_by_place(kind) for kind in (deciding, checks, idle)))
+
+
+def _by_place(reads: Sequence[Read]) -> tuple[Read, ...]:
+    """The first of each line."""
+    return tuple({read.place: read for read in reversed(reads)}.values())[::-1]
 
 
 def _otherwise(module: FlatModule, examples: Sequence[Tensor], flow: Flow, k: int) -> bool | None:

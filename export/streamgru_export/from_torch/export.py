@@ -109,8 +109,9 @@ def export(
     Parameters
     ----------
     module : torch.nn.Module
-        Left as it is: a copy is exported, in eval mode, in float32, with weight_norm, spectral_norm and other
-        parametrizations folded into plain weights.
+        Left as it is: a copy is exported, in eval mode, with weight_norm, spectral_norm and other parametrizations
+        folded into plain weights. In float32, as streams compute: one in float64 is converted where its results stay
+        within `tolerance`; one in float16 or bfloat16 is refused.
     example : Tensor, tuple, list or dict
         What `forward` is called with: one tensor, its arguments in order, or by name. Arguments may nest, as
         an LSTM's `(x, (h, c))`. None and numbers stay constant.
@@ -121,11 +122,13 @@ def export(
         One for each tensor, in order. By default inputs are called like `forward`'s arguments; outputs by
         their key in a returned dict or named tuple, else `y`, `y1` ...; states `<name>_in` and `<name>_out`.
     state : sequence of (input, output), optional
-        The states. By default every input whose name reads as one (h, h0, hx, state, hidden, cache ...), with
-        the output of its name, else the last free output of its shape. An output not known by the name given
-        here is found by shape, and then called so.
+        The states; [] if there is none, whatever its name. By default every input that a recurrent layer takes as
+        its state and gives back, or whose name reads as one (h, h0, hx, state, hidden, cache ...), with the output of
+        its name, else the one that the layer made of it, else the last free one of its shape if another is left as a
+        result. An output not known by the name given here is found in these ways, and then called so.
     time_axis : int, optional
-        Of the first input that is no state. By default it is found by running the module.
+        Of the first input that is no state. By default it is found by running the module. Given, it also says that
+        another sequence among the inputs keeps the example's length.
     dynamic_batch : bool
         Whether the batch axis stays dynamic as well.
     opset : int, optional
@@ -153,9 +156,9 @@ def export(
     Raises
     ------
     ExportError
-        The module cannot be exported faithfully: state kept in buffers, lengths fixed by Python loops, an
-        exporter that fails or that is known to be wrong, a graph that differs from the module. Nothing is
-        left at `path`.
+        The module cannot be exported faithfully: state kept in buffers, or that goes in and does not come out; branches
+        on values; lengths fixed by Python loops; a dtype that float32 does not replace; an exporter that fails or that
+        is known to be wrong; a graph that differs from the module. Nothing is left at `path`.
     OptionError
         There is no such option, or it cannot have that value.
 
@@ -172,7 +175,7 @@ def export(
     if exporter == "dynamo":
         check_onnxscript()
     notices: list[str] = []
-    reference, arguments, examples = prepare(module, example, notices)
+    reference, arguments, examples = prepare(module, example, tolerance, notices)
     returned = run_twice(reference, examples, notices)
     results = [y for y in pytree.tree_leaves(returned) if y is not None]
     signature = Signature(

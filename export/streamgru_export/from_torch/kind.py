@@ -37,7 +37,7 @@ def choose_kind(
     if kind == "sequence" and not times.axes:
         raise ExportError(_no_time(module, signature, states, forgetful=recurrent and not states.pairs))
     if kind == "step" and not states.pairs and recurrent:
-        raise ExportError(_no_state(signature, states, times))
+        raise ExportError(_no_state(module, signature, states, times))
     return kind
 
 
@@ -68,7 +68,7 @@ def _growing(module: FlatModule, examples: Sequence[Tensor], lead: int) -> list[
     return [axis for axis in axes if accepts(module, grow(examples, {lead: axis}))]
 
 
-def _no_state(signature: Signature, states: StateNames, times: TimeAxes) -> str:
+def _no_state(module: FlatModule, signature: Signature, states: StateNames, times: TimeAxes) -> str:
     said = (
         "a step graph of this module would forget everything between two calls: it has recurrent layers, but no state "
         "goes in and comes out. Let forward() take and return it, forward(x, h) -> (y, h), and give it in the example"
@@ -80,6 +80,8 @@ def _no_state(signature: Signature, states: StateNames, times: TimeAxes) -> str:
         said += f"state=[({i!r}, {o!r})]"
     if times.axes:
         said += '; or export with stream="sequence", where streamgru keeps the GRU\'s state itself'
+    elif axes := _growing(module, signature.examples, 0):
+        said += f'; or, if its layers run within a frame, pass stream="sequence" and time_axis={axes[0]}'
     return said
 
 

@@ -118,6 +118,9 @@ def test_ambiguous_state_is_warned_about(path: Path) -> None:
     with pytest.warns(UserWarning, match=r"outputs \[0, 1\] all have the shape of the state"):
         result = export(net, (torch.randn(1, 4), torch.zeros(1, 8)), path, exporter="legacy")
     assert result.outputs == ("y", "h_out")
+    other = {"output_names": ["h_out", "y"], "state": [("h", "h_out")]}
+    said = export(net, (torch.randn(1, 4), torch.zeros(1, 8)), path, exporter="legacy", **other)
+    assert (said.outputs, said.state, said.warnings) == (("h_out", "y"), (("h", "h_out"),), ())
 
 
 class Frames(nn.Module):
@@ -204,6 +207,16 @@ def test_the_frames_of_two_steps_are_no_state_of_two_layers(path: Path) -> None:
     refused(path, net, (torch.randn(2, 1, 4), torch.zeros(2, 1, 8)), "takes the state 'h'", exporter="legacy")
 
 
+def test_a_state_that_is_no_output_is_to_be_returned(path: Path) -> None:
+    net = Step(lambda self, x, h: self.head(self.gru(x, h)[0]), gru=nn.GRU(4, 8), head=nn.Linear(8, 3))
+    example = torch.randn(1, 1, 4), torch.zeros(1, 1, 8)
+    match = r"no output left can continue its shape.*Return the new state from forward\(\)"
+    refused(path, net, example, match, exporter="legacy", state=[("h", "h_out")])
+    net.call = lambda self, x, h: (self.head(self.gru(x, h)[0]), self.gru(x, h)[1])
+    result = export(net, example, path, exporter="legacy", state=[("h", "h_out")])
+    assert (result.outputs, result.state) == (("y", "h_out"), (("h", "h_out"),))
+
+
 class Cell(nn.Module):
     """A cell written by hand: no layer shows which of its results is the state."""
 
@@ -245,6 +258,24 @@ def test_a_cells_only_result_may_be_either_and_the_caller_is_asked(path: Path) -
     result = export(Bare(), example, path, exporter="legacy", state=[("h", "h_out")])
     assert result.state == (("h", "h_out"),)
     assert export(Bare(), example, path, exporter="legacy", state=[]).state == ()
+
+
+def test_a_state_of_another_shape_than_all_results_is_to_be_returned(path: Path) -> None:
+    class Headed(Cell):
+        def forward(self, x: Tensor, h: Tensor) -> Tensor:
+            return self.after(x, h)[:, :3]
+
+    class Returning(Cell):
+        def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+            h = self.after(x, h)
+            y = h[:, :3]
+            return y, h
+
+    example = torch.randn(1, 4), torch.zeros(1, 8)
+    match = r"'h' \(1, 8\) reads as a state, and no output continues it.*`return y, h`.*pass state=\[\]"
+    refused(path, Headed(), example, match, exporter="legacy")
+    assert export(Returning(), example, path, exporter="legacy").state == (("h_in", "h_out"),)
+    assert export(Headed(), example, path, exporter="legacy", state=[]).state == ()
 
 
 def test_a_condition_that_only_may_be_a_state_is_an_input_with_a_notice(path: Path) -> None:

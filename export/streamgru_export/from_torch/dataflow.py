@@ -87,6 +87,7 @@ class Flow:
 
     results: tuple[Facts, ...]
     states: Mapping[int, Place]  # the inputs that reach a recurrent layer's initial state, and where
+    cells: Inputs  # those of them that reach a cell's
     successors: Mapping[int, tuple[Tensor, ...]]  # what layers made of these states
     lengths: Inputs  # the inputs that the lengths of packed sequences depend on
     packs: bool  # whether it packs sequences at all
@@ -116,6 +117,7 @@ def watch(module: FlatModule, examples: Sequence[Tensor], answers: Mapping[int, 
     return Flow(
         results=tuple(watching.of(y) for y in results),
         states=watching.states,
+        cells=watching.cells,
         successors={i: tuple(made) for i, made in watching.successors.items()},
         lengths=watching.lengths,
         packs=watching.packs,
@@ -133,7 +135,7 @@ class _Watch(TorchFunctionMode):
         self._answers = answers
         self.states: dict[int, Place] = {}
         self.successors: defaultdict[int, list[Tensor]] = defaultdict(list)
-        self.lengths = NO_INPUTS
+        self.lengths = self.cells = NO_INPUTS
         self.packs = False
         self.reads: list[Read] = []
         for name, x in module.state_dict(keep_vars=True).items():
@@ -218,6 +220,7 @@ class _Watch(TorchFunctionMode):
         self._continue(args[bias - 2], found, result[1:])
 
     def _recur_cell(self, args: Sequence[Any], found: Facts, result: Any) -> None:
+        self.cells |= NO_INPUTS.union(*(self.of(h).same for h in pytree.tree_leaves(args[1])))
         self._continue(args[1], found, result)
 
     def _continue(self, initial: Any, found: Facts, final: Any) -> None:

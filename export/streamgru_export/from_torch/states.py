@@ -239,14 +239,22 @@ class _Search:
 
     def _not_returned(self, i: int) -> str:
         """The refusal of a state that a layer takes, with the lines to write."""
-        flow = self.signature.flow
-        states = [self.signature.arguments[k] for k in sorted(flow.states) if self._reads_as_state(k) or k == i]
-        after = ", ".join(states)
-        pair = f"({after})" if len(states) > 1 else after
-        return (
+        flow, arguments = self.signature.flow, self.signature.arguments
+        states = [k for k in sorted(flow.states) if self._reads_as_state(k) or k == i]
+        after = ", ".join(arguments[k] for k in states)
+        same = [arguments[k] for k in states if flow.states[k] == flow.states[i]]
+        own = f"({', '.join(same)})" if len(same) > 1 else same[0]
+        line = f"`{own} = self.cell(x, {own})`" if i in flow.cells else f"`y, {own} = self.rnn(x, {own})`"
+        said = (
             f"forward() takes the state '{self.names[i]}' ({flow.states[i]}) and does not return its successor: a "
-            f"stream would forget it. Return what the layer makes of it after the results, as in "
-            f"`y, {pair} = self.rnn(x, {pair})`, `return y, {after}`. If it is an input like the others, pass state=[]"
+            f"stream would forget it. Return what the layer makes of it after the results, as in {line}, "
+            f"`return y, {after}`"
+        )
+        if i in flow.cells:
+            return said
+        return (
+            f"{said}; or pass state=[]: then it is a plain input of a sequence graph, and a stream keeps the layer's "
+            "state itself, from zeros"
         )
 
 

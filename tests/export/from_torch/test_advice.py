@@ -54,6 +54,7 @@ FOLLOWED = {
     "Make it deterministic": "prepare:randomness_in_eval_mode_is_refused",
     "Return the new state from forward()": "states:a_state_that_is_no_output_is_to_be_returned",
     "Return what the layer makes of it": "states:a_result_is_not_taken_for_the_state_that_is_not_returned",
+    "or pass state=[]: then it is a plain input": "states:a_result_is_not_taken_for_the_state_that_is_not_returned",
     "Pass state=[] to say that it is one": "states:a_condition_that_only_may_be_a_state_is_an_input_with_a_notice",
     "pass output_names=[...] and state=": "states:ambiguous_state_is_warned_about",
     "If it is the new state, pass": "states:a_cells_only_result_may_be_either_and_the_caller_is_asked",

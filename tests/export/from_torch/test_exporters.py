@@ -121,6 +121,7 @@ def test_the_last_frames_are_gathered_as_the_refusal_of_packing_says(path: Path,
     assert_agrees(path, net, torch.randn(2, 9, 4), torch.tensor([2, 8]))
 
 
+@pytest.mark.slow
 def test_the_other_exporter_is_recommended_where_it_was_seen_to_work(path: Path) -> None:
     net = OneInput(lambda self, x: self.gru(x[:, : self.most(x)])[0], gru=nn.GRU(4, 8, batch_first=True))
     net.most = lambda x: (x[0, :, 0] > -9).sum()

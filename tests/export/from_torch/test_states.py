@@ -176,6 +176,10 @@ def test_a_result_is_not_taken_for_the_state_that_is_not_returned(
     plain = export(lost, example, path, exporter="legacy", state=[])
     assert (plain.outputs, plain.state) == (("y",), ())
     assert_agrees(path, lost, *example)
+    stream, frames = streamgru.load(path).stream(), torch.randn(6, 1, 4)
+    with torch.no_grad():
+        y = lost.eval()(frames, *example[1:])
+    np.testing.assert_allclose(stream.run(frames.numpy()).reshape(y.shape), y.numpy(), rtol=0, atol=TOLERANCE)
 
 
 def test_frames_are_not_the_cell_state_that_is_not_returned(path: Path) -> None:
@@ -186,6 +190,14 @@ def test_frames_are_not_the_cell_state_that_is_not_returned(path: Path) -> None:
 
     example = torch.randn(1, 1, 4), torch.zeros(1, 1, 8), torch.zeros(1, 1, 8)
     refused(path, Half(nn.LSTM), example, "takes the state 'c'", exporter="legacy")
+
+
+def test_a_cell_whose_state_is_not_returned_is_told_to_return_it(path: Path) -> None:
+    net = Step(lambda self, x, h: torch.tanh(self.cell(x, h)), cell=nn.GRUCell(4, 8))
+    example = torch.randn(1, 4), torch.zeros(1, 8)
+    refused(path, net, example, r"`h = self.cell\(x, h\)`, `return y, h`$", exporter="legacy")
+    net.call = lambda self, x, h: (torch.tanh(self.cell(x, h)), self.cell(x, h))
+    assert export(net, example, path, exporter="legacy").state == (("h_in", "h_out"),)
 
 
 def test_what_a_head_makes_of_the_frames_is_no_state(path: Path) -> None:

@@ -138,17 +138,6 @@ def test_python_loop_over_a_cell_can_be_a_step(path: Path) -> None:
     assert export(net, (torch.randn(1, 4), torch.zeros(1, 8)), path, exporter="legacy").kind == "step"
 
 
-@pytest.mark.parametrize(
-    "module, example",
-    [
-        (Net(), torch.randn(1, 1, 4)),
-        (nn.GRUCell(4, 8), torch.randn(1, 4)),
-    ],
-)
-def test_step_without_a_state_is_refused(path: Path, module: nn.Module, example: Tensor) -> None:
-    refused(path, module, example, "forget everything between two calls", stream="step")
-
-
 def test_a_failed_export_leaves_the_previous_file_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tampered(monkeypatch, drop_linear_before_reset)
     path.write_bytes(b"the model in use")
@@ -227,7 +216,7 @@ X, H = torch.randn(1, 1, 4), torch.zeros(1, 1, 8)
             {"state": [("hx", "z")], "output_names": ["y", "h"]},
             "names the output 'z'; the outputs are y, h",
         ),
-        ((X, H), {"state": [("input", "x")]}, "no output left for it has its shape"),
+        ((X, H), {"state": [("input", "x")]}, "no output left can continue its shape"),
         ((X, H), {"time_axis": 3}, "it has 3 axes"),
         ((X, H), {"time_axis": 2}, "refuses an example twice as long"),
     ],

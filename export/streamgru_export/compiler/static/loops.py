@@ -183,12 +183,22 @@ def write_out(steps: Steps, around: Surroundings) -> None:
             if going is None:
                 raise ModelError(f"{node}: how often it runs depends on the data; {REST}")
             if not bool(going.reshape(-1)[0]):
+                _refuse_unheard(steps, t)
                 break
     for state in steps.states:
         if state.last:
             around.visit(Node("Identity", node.name, [values[state.before]], [state.last]))
     for s in steps.stacked:
         _join(steps, around, s, written[s.outer])
+
+
+def _refuse_unheard(steps: Steps, t: int) -> None:
+    """Where a Loop has no condition its body's counts for nothing, says ONNX; onnxruntime stops there."""
+    if len(steps.node.inputs) > 1 and not steps.node.inputs[1] and steps.node.inputs[0] and t < (steps.count or 0):
+        raise ModelError(
+            f"{steps.node}: it has no condition, and its body's says no after {t} of {steps.count} rounds: ONNX goes on, "
+            "onnxruntime stops. Give the Loop the constant true as its condition if it is to stop"
+        )
 
 
 def _one_step(steps: Steps, around: Surroundings, values: dict[str, str], t: int) -> Callable[[str], str]:

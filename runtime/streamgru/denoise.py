@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._disk import opened, writing
 from ._options import as_path, whole_number
 from ._types import Array
 from .errors import DataError, ModelError, ShapeError
@@ -151,11 +152,13 @@ def read_wav(path: str | os.PathLike[str]) -> tuple[int, NDArray[np.float32]]:
     Raises
     ------
     DataError
-        No such file of PCM.
+        It holds no PCM.
+    FileError
+        It cannot be read.
     """
     path = as_path("path", path)
     try:
-        with wave.open(str(path), "rb") as file:
+        with opened(path) as source, wave.open(source, "rb") as file:
             channels, width, rate = file.getnchannels(), file.getsampwidth(), file.getframerate()
             data = np.frombuffer(file.readframes(file.getnframes()), np.uint8)
     except (wave.Error, EOFError) as error:
@@ -181,10 +184,12 @@ def write_wav(path: str | os.PathLike[str], rate: int, samples: Array) -> None:
         The samples are no numbers, or have another shape.
     OptionError
         No file has such a rate.
+    FileError
+        It cannot be written there.
     """
     path, rate = as_path("path", path), whole_number("rate", rate, 1, 2**31 - 1)
     pcm = _as_pcm(samples, path)
-    with wave.open(str(path), "wb") as file:
+    with writing(path) as target, wave.open(target, "wb") as file:
         file.setnchannels(1 if pcm.ndim == 1 else pcm.shape[1])
         file.setsampwidth(2)
         file.setframerate(rate)

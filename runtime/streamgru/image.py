@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ._disk import write_bytes
 from ._kernel import ffi, lib
 from ._options import as_path
 from ._status import aligned, raise_for
@@ -101,14 +102,14 @@ class Image:
         return self._image.tobytes()
 
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the image; never a half-written file under the final name."""
-        path = as_path("path", path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_bytes(self._image.data)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        """Write the image: whoever reads `path`, whatever happens, finds the old file or the new one, whole.
+
+        Raises
+        ------
+        FileError
+            It cannot be written there.
+        """
+        write_bytes(as_path("path", path), self._image.data)
 
     @property
     def sizes(self) -> dict[str, int]:

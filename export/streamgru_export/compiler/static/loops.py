@@ -196,8 +196,8 @@ def _refuse_unheard(steps: Steps, t: int) -> None:
     """Where a Loop has no condition its body's counts for nothing, says ONNX; onnxruntime stops there."""
     if len(steps.node.inputs) > 1 and not steps.node.inputs[1] and steps.node.inputs[0] and t < (steps.count or 0):
         raise ModelError(
-            f"{steps.node}: it has no condition, and its body's says no after {t} of {steps.count} rounds: ONNX goes on, "
-            "onnxruntime stops. Give the Loop the constant true as its condition if it is to stop"
+            f"{steps.node}: it has no condition, and its body's says no after {t} of {steps.count} rounds: ONNX goes "
+            "on, onnxruntime stops. Give the Loop the constant true as its condition if it is to stop"
         )
 
 

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from copy import deepcopy
 from functools import wraps
-from typing import Concatenate, Generic, NoReturn, ParamSpec, TypeVar
+from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, Self, TypeVar
 from weakref import WeakSet
 
 from .errors import ConcurrencyError
@@ -21,18 +22,32 @@ from .errors import ConcurrencyError
 T = TypeVar("T")
 P = ParamSpec("P")
 R = TypeVar("R")
-A = TypeVar("A", bound="Alone[object]")
+A = TypeVar("A", bound="Alone[Any]")
 
 
 class Alone(Generic[T]):
     """What serves one call at a time. The turn is whatever a call needs."""
 
-    _turn: T | None
+    _turn: T | None = None
     _is_orphan = False  # a thread of the parent was in it when this process was forked
 
-    def __init__(self, turn: T) -> None:
-        self._turn = turn
+    def __new__(cls, *_: object, **__: object) -> Self:
+        self = super().__new__(cls)
         _all.add(self)
+        return self
+
+    def __copy__(self) -> Self:
+        """Not a second hand on the same streams."""
+        return deepcopy(self)
+
+    def __getstate__(self) -> dict[str, object]:
+        turn, self._turn = self._turn, None
+        if turn is None:
+            self._refuse_second()
+        try:
+            return {**vars(self), "_turn": turn}
+        finally:
+            self._turn = turn
 
     def _refuse_second(self) -> NoReturn:
         kind = type(self).__name__
@@ -49,7 +64,7 @@ def alone(method: Callable[Concatenate[A, P], R]) -> Callable[Concatenate[A, P],
     """The method, with the turn taken."""
 
     @wraps(method)
-    def call(self: A, *args: P.args, **options: P.kwargs) -> R:
+    def call(self: A, /, *args: P.args, **options: P.kwargs) -> R:
         turn, self._turn = self._turn, None
         if turn is None:
             self._refuse_second()
@@ -66,13 +81,13 @@ def to_the_end(method: Callable[[A], None]) -> Callable[[A], None]:
     closes = alone(method)
 
     @wraps(method)
-    def call(self: A) -> None:
+    def call(self: A, /) -> None:
         (method if self._is_orphan else closes)(self)
 
     return call
 
 
-_all: WeakSet[Alone[object]] = WeakSet()
+_all: WeakSet[Alone[Any]] = WeakSet()
 
 
 def _in_child() -> None:

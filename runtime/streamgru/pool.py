@@ -71,7 +71,7 @@ class Pool(Alone[bool]):
         lib.sgru_pool_use(self._c, self._threads.workers)
         self._slots: dict[int, None] = {}
         self._bad = ffi.new("size_t *")
-        super().__init__(True)
+        self._turn = True
 
     # ---- slots ----
 

@@ -105,9 +105,9 @@ class Stream(Alone[Callable[[], Call]]):
         self._step_call = lib.sgru_step_call_locked if brief else lib.sgru_step_call
         self._x_pointers = ffi.new("void *[]", pointers)
         self._calls = [self._new_call() for _ in range(RESULTS)]
-        super().__init__(cycle(self._calls).__next__)
         for y in self._calls[0].arrays:
             self._idle = getrefcount(y)  # of one that nobody else holds, counted as `step` counts it
+        self._turn = cycle(self._calls).__next__
         self._has_one_output = len(self._outputs) == 1
         self._x_shape: tuple[int, ...] | None = None
         if len(self._inputs) == 1:
@@ -449,7 +449,8 @@ S = TypeVar("S", bound=Stream)
 
 def _revived(cls: type[S], model: Image, options: Options, state: bytes) -> S:
     """A stream in a state, on no more threads than this machine has."""
-    stream = cls(model, **{**options, "threads": min(options["threads"], most_threads())})
+    threads = min(options["threads"], most_threads())
+    stream = cls(model, block=options["block"], nonfinite=options["nonfinite"], threads=threads)
     stream._restore(state)
     return stream
 

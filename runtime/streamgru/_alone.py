@@ -1,8 +1,8 @@
 """One call at a time. Who finds another in progress gets a ConcurrencyError, and nothing has happened.
 
-Whoever takes the turn puts None in its place and gives it back at the end. Taking is one assignment: CPython hands its lock
-on, and lets signals in, at calls and backward jumps, and there is none in it. The core has a flag of its own (claim.h)
-for those who come from C.
+Whoever takes the turn puts None in its place and gives it back at the end. Taking is one assignment: CPython hands its
+lock on, and lets signals in, at calls and backward jumps, and there is none in it. The core has a flag of its own
+(claim.h) for those who come from C.
 
 Threads are not in a child of `fork`. What one of them was in the middle of then stays half done there: it can be closed
 and dropped, no more.
@@ -53,7 +53,7 @@ class Alone(Generic[T]):
         kind = type(self).__name__
         if self._is_orphan:
             raise ConcurrencyError(
-                f"another thread was in this {kind} when the process was forked: its copy here is half done. Open another"
+                f"another thread was in this {kind} when the process was forked: its copy is half done; open another"
             )
         raise ConcurrencyError(
             f"another call is in progress on this {kind}: one thread at a time; wait for it, or open another"

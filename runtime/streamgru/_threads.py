@@ -31,8 +31,9 @@ def most_threads() -> int:
 
 
 class Threads:
-    """A team of `n` threads, the caller's included; they end when this object does. In a child of `fork` the first step that
-    they share starts them anew.
+    """A team of `n` threads, the caller's included; they end when this object does.
+
+    In a child of `fork` the first step that they share starts them anew.
 
     Attributes
     ----------

@@ -215,7 +215,7 @@ class Pool(Alone[bool]):
 
     def __reduce__(self) -> NoReturn:
         raise StateError(
-            "a pool is neither copied nor pickled: save() each slot, and restore() the states into slots of another pool"
+            "a pool is neither copied nor pickled: save() each slot, and restore() the states in another pool"
         )
 
     @property

@@ -237,8 +237,9 @@ class Stream(Alone[Callable[[], Call]]):
 
     @alone
     def run(self, x: Frames) -> Array:
-        """Many frames at once, the GIL released: the same bits as so many steps. Ctrl-C ends it soon, unless one frame alone takes
-        longer; the state is what it was.
+        """Many frames at once, the GIL released: the same bits as so many steps.
+
+        Ctrl-C ends it within some hundredths of a second, or a frame where one takes longer; the state is what it was.
 
         Parameters
         ----------
@@ -330,7 +331,10 @@ class Stream(Alone[Callable[[], Call]]):
         raise_for(lib.sgru_restore(self._c, buffer, len(buffer)), "restoring a state")
 
     def clone(self) -> Self:
-        """A new stream of the same model in the same state; from here on the two are independent. So does :mod:`copy`."""
+        """A new stream of the same model in the same state; from here on the two are independent.
+
+        :mod:`copy` does the same, and a pickled stream comes back so, with its model.
+        """
         return _revived(type(self), self.model, self._options, self.save())
 
     __copy__ = clone

@@ -1,4 +1,4 @@
-"""Processes: forks, pickles, copies, and Ctrl-C. Trials that could hang run in a process of their own, for a bounded time."""
+"""Processes: forks, pickles, copies, and Ctrl-C. What could hang runs in a process of its own, for a bounded time."""
 
 import copy
 import multiprocessing

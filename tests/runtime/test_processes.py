@@ -132,6 +132,22 @@ print("done")
     assert run(program, shared, 4000) == "done\n"
 
 
+def test_python_ends_while_a_daemon_thread_steps(shared):
+    """Its threads end with Python's last things, and its step does without them."""
+    program = """
+def step():
+    with model.stream(threads=2) as stream:
+        while True:
+            stream.run(x)
+for _ in range(2):
+    threading.Thread(target=step, daemon=True).start()
+time.sleep(0.1)
+print("done")
+"""
+    for frames in (1, 7, 50, 400):
+        assert run(program, shared, frames) == "done\n"
+
+
 def step_in_child(model, stream, x, queue):
     """What a process of multiprocessing does."""
     fresh = model.stream()
@@ -253,8 +269,8 @@ stream = model.stream(threads=int(sys.argv[2]) % 2 + 1)
 stream.run(x[:100])
 before, sent = stream.save(), []
 start = time.perf_counter()
-whole = model.stream().run(x[:2000])
-seconds = (time.perf_counter() - start) * len(x) / 2000
+expected = model.stream().run(x[:2000])
+whole = (time.perf_counter() - start) * len(x) / 2000
 def interrupt():
     time.sleep(0.2)
     sent.append(time.perf_counter())
@@ -264,18 +280,19 @@ try:
     stream.run(x)
 except KeyboardInterrupt:
     late = time.perf_counter() - sent[0]
-assert late < seconds / 8, (late, seconds)
+assert late < whole / 4, (late, whole)
 assert stream.save() == before
 stream.reset()
-assert stream.run(x[:2000]).tobytes() == whole.tobytes()
+assert stream.run(x[:2000]).tobytes() == expected.tobytes()
 print("done")
 """
 
 
-@pytest.mark.parametrize("frames", [50000, 50001], ids=["one thread", "two threads"])
-def test_ctrl_c_ends_a_run_early_with_the_state_as_it_was(shared, frames):
-    """The whole run takes seconds; it ends in a small part of that."""
-    assert run(INTERRUPTED, shared, frames) == "done\n"
+@pytest.mark.parametrize("frames", [60000, 60001], ids=["one thread", "two threads"])
+def test_ctrl_c_ends_a_run_early_with_the_state_as_it_was(tmp_path, frames):
+    """The whole run would take seconds, here some twenty times as long as until it ends."""
+    gru_model(5, 512).save(tmp_path / "gru.sgru")
+    assert run(INTERRUPTED, tmp_path / "gru.sgru", frames) == "done\n"
 
 
 def test_a_handler_that_raises_nothing_is_called_in_the_middle_of_a_run_that_goes_on(shared):

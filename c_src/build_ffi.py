@@ -14,7 +14,17 @@ SOURCES = [
     *(f"ops/{name}.c" for name in ("recurrent", "gru", "lstm", "rnn", "plane", "conv", "window")),
 ]
 HEADERS = [
-    *("streamgru.h", "threads/threads.h", "internal.h", "claim.h", "pool.h", "ops/ops.h", "ops/matrix.h", "ops/recurrent.h", "ops/plane.h"),
+    *(
+        "streamgru.h",
+        "threads/threads.h",
+        "internal.h",
+        "claim.h",
+        "pool.h",
+        "ops/ops.h",
+        "ops/matrix.h",
+        "ops/recurrent.h",
+        "ops/plane.h",
+    ),
     *(f"kernels/{name}.h" for name in ("kernels", "vmath", "products", "taps", "integer", "elementwise", "reduce")),
 ]
 FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-g0"]

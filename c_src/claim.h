@@ -5,13 +5,15 @@
 
 #include <stdint.h>
 
-/* One instruction, never a call: compilers for aarch64 would put a function of their own library in its place. Where a processor has
- * no such instruction it has one core, and there the word is a plain one. */
+/* One exchange, and no function of the compiler's library in its place, as aarch64 has it where nothing is said; inlined, it would be
+ * as if nothing were. A processor without such an instruction has one core, and there the word is a plain one. */
 #if defined(__aarch64__)
-__attribute__((target("no-outline-atomics")))
+#define SGRU_CLAIMS __attribute__((target("no-outline-atomics"), noinline, unused)) static
+#else
+#define SGRU_CLAIMS static inline
 #endif
-static inline int
-sgru_claim(uint32_t *taken)
+
+SGRU_CLAIMS int sgru_claim(uint32_t *taken)
 {
 #ifdef __GCC_HAVE_SYNC_COMPARE_AND_SWAP_4
     return __atomic_exchange_n(taken, 1u, __ATOMIC_ACQUIRE) == 0;

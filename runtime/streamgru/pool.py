@@ -132,7 +132,6 @@ class Pool(Alone[bool]):
 
     # ---- frames ----
 
-    @alone
     def step(self, slots: Slots, x: Frames) -> Array:
         """One frame for each of some slots: any of them, in any order, each once. The interpreter lock is released.
 
@@ -162,6 +161,15 @@ class Pool(Alone[bool]):
 
         In each case no slot has moved.
         """
+        turn, self._turn = self._turn, None
+        if turn is None:
+            self._refuse_second()
+        try:
+            return self._step(slots, x)
+        finally:
+            self._turn = turn
+
+    def _step(self, slots: Slots, x: Frames) -> Array:
         self._check_open()
         ids = self._as_ids(slots)
         arrays = [

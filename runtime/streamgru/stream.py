@@ -9,28 +9,25 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from itertools import cycle
-from time import perf_counter
 from typing import Self, TypedDict, TypeVar
 
 import numpy as np
 
 from ._alone import Alone, alone, to_the_end
+from ._call import Call, new_call
 from ._kernel import ffi, lib
 from ._options import one_of, whole_number
+from ._parts import Parts
 from ._status import aligned, raise_for, saved_state
 from ._threads import Threads, most_threads
 from ._types import Array, CData, Frames
 from .errors import ModelError, NonFiniteError, OptionError, ShapeError, StateError
 from .image import Image
-from .layout import rounded
-from .tensors import TensorInfo, as_frame, as_frames, as_list, check_array, one_or_all
+from .tensors import TensorInfo, as_frame, as_list, as_sequences, check_array, one_or_all, states_in
 
 MOST_FRAMES = 2**31  # in a block
 LOCKED_BYTES = 1 << 20  # a step over weights of this size takes some microseconds: it keeps the interpreter lock
-PART_SECONDS = 0.02  # of a run, between which Python looks for signals
-GROWTH = 8  # of a part over the one before, while it is not known how long a frame takes
 RESULTS = 4  # a step fills these in turn, or a new one where somebody still holds what it gave before
 
 
@@ -40,16 +37,6 @@ class Options(TypedDict):
     block: int
     nonfinite: str
     threads: int
-
-
-@dataclass(slots=True)
-class Call:
-    """The results of one step, and the call that fills them."""
-
-    c: CData  # sgru_call *
-    pointers: CData  # void *[], to the arrays
-    arrays: list[Array] = field(default_factory=list)
-    by_name: dict[str, Array] = field(default_factory=dict)
 
 
 class Stream(Alone[Callable[[], Call]]):
@@ -70,7 +57,7 @@ class Stream(Alone[Callable[[], Call]]):
             raise OptionError(f"block={block}: a stream in blocks of so many frames does not fit in memory")
         self.model = model
         self._options: Options = {"block": block, "nonfinite": nonfinite, "threads": threads}
-        self._part = block  # frames
+        self._parts = Parts(block)
         self._threads = Threads(threads)
         try:
             self._memory = aligned(size)
@@ -100,11 +87,11 @@ class Stream(Alone[Callable[[], Call]]):
             (t.name, x.shape, x.dtype, ffi.buffer(p, x.nbytes))
             for t, x, p in zip(self.model.inputs, self._inputs, pointers, strict=True)
         ]
-        brief = self.model._c.image_size <= LOCKED_BYTES and self._threads.n == 1
-        self._step_inplace = lib.sgru_step_inplace_locked if brief else lib.sgru_step_inplace
-        self._step_call = lib.sgru_step_call_locked if brief else lib.sgru_step_call
+        self._is_brief = self.model._c.image_size <= LOCKED_BYTES and self._threads.n == 1
+        self._step_inplace = lib.sgru_step_inplace_locked if self._is_brief else lib.sgru_step_inplace
+        self._step_call = lib.sgru_step_call_locked if self._is_brief else lib.sgru_step_call
         self._x_pointers = ffi.new("void *[]", pointers)
-        self._calls = [self._new_call() for _ in range(RESULTS)]
+        self._calls = [new_call(self._c, self._x_pointers, self.model.outputs) for _ in range(RESULTS)]
         for y in self._calls[0].arrays:
             self._idle = getrefcount(y)  # of one that nobody else holds, counted as `step` counts it
         self._turn = cycle(self._calls).__next__
@@ -112,20 +99,6 @@ class Stream(Alone[Callable[[], Call]]):
         self._x_shape: tuple[int, ...] | None = None
         if len(self._inputs) == 1:
             _, self._x_shape, self._x_dtype, self._x_buffer = self._exact[0]
-
-    def _new_call(self) -> Call:
-        """Arrays for the results of a step, and the call that fills them."""
-        pointers = ffi.new("void *[]", len(self._outputs))
-        call = Call(ffi.new("sgru_call *", [self._c, self._x_pointers, pointers]), pointers)
-        self._renew(call)
-        return call
-
-    def _renew(self, call: Call) -> None:
-        """New arrays in place of those that somebody holds. Each owns its memory, so a view of it holds it too."""
-        call.arrays[:] = [np.empty(t.shape, t.dtype) for t in self.model.outputs]
-        for i, (t, y) in enumerate(zip(self.model.outputs, call.arrays, strict=True)):
-            call.pointers[i] = ffi.from_buffer(y)
-            call.by_name[t.name] = y
 
     # ---- frames ----
 
@@ -171,7 +144,7 @@ class Stream(Alone[Callable[[], Call]]):
                     return self._results(x, call)
                 y = call.arrays[0]
                 if getrefcount(y) != self._idle:
-                    self._renew(call)
+                    call.renew()
                     y = call.arrays[0]
                 if status := self._step_call(call.c):
                     self._refuse(x, status)
@@ -197,7 +170,7 @@ class Stream(Alone[Callable[[], Call]]):
         """A step over what the input buffers hold; `x` is what they were filled from."""
         for y in call.arrays:
             if getrefcount(y) != self._idle:
-                self._renew(call)
+                call.renew()
                 break
         if status := self._step_call(call.c):
             self._refuse(x, status)
@@ -226,14 +199,18 @@ class Stream(Alone[Callable[[], Call]]):
         NonFiniteError, ShapeError, StateError
             As :meth:`step`; the state is what it was.
         """
-        turn, self._turn = self._turn, None
-        if turn is None:
-            self._refuse_second()
-        try:
+        if self._is_brief:  # the lock is kept: from here to the end of the step there is nobody else
+            if self._turn is None:
+                self._refuse_second()
             if status := self._step_inplace(self._c):
                 self._refuse(self.x, status)
-        finally:
-            self._turn = turn
+        else:
+            self._step_inplace_alone()
+
+    @alone
+    def _step_inplace_alone(self) -> None:
+        if status := self._step_inplace(self._c):
+            self._refuse(self.x, status)
 
     @alone
     def run(self, x: Frames) -> Array:
@@ -257,7 +234,8 @@ class Stream(Alone[Callable[[], Call]]):
         ShapeError, NonFiniteError, StateError
             As :meth:`step`; the whole run is undone.
         """
-        arrays = self._checked_sequences(x)
+        self._check_open()
+        arrays = as_sequences(self.model.inputs, x)
         frames = len(arrays[0]) if arrays else 0
         results = [np.empty((frames, *t.shape), t.dtype) for t in self.model.outputs]
         placed = tuple(
@@ -268,32 +246,9 @@ class Stream(Alone[Callable[[], Call]]):
         if frames:
             inputs = ffi.new("void *[]", [ffi.from_buffer(a) for a in arrays])
             outputs = ffi.new("void *[]", [ffi.from_buffer(r, require_writable=True) for r in results])
-            if status := self._run_in_parts(frames, inputs, outputs):
+            if status := self._parts.run(self._c, frames, inputs, outputs):
                 self._refuse(x, status)
         return y
-
-    def _run_in_parts(self, frames: int, inputs: CData, outputs: CData) -> int:
-        """The status of a run. Between its parts Python handles signals."""
-        run, undo, c, first, end = lib.sgru_run_part, lib.sgru_undo, self._c, 0, min(self._part, frames)
-        before = perf_counter() if end < frames else 0.0
-        status: int
-        try:  # nothing is called in here before the part that keeps the state
-            while True:
-                status = run(c, first, end, inputs, outputs)
-                if status or end == frames:
-                    return status
-                before = self._fit_part(end - first, before)
-                first, end = end, min(end + self._part, frames)
-        except BaseException:
-            undo(c)
-            raise
-
-    def _fit_part(self, frames: int, before: float) -> float:
-        """Learn from a part how long parts should be; the time that it is."""
-        now = perf_counter()
-        fitting = int(frames * PART_SECONDS / max(now - before, 1e-9))
-        self._part = max(1, min(GROWTH * frames, fitting))
-        return now
 
     # ---- the state ----
 
@@ -349,7 +304,10 @@ class Stream(Alone[Callable[[], Call]]):
     @property
     def state(self) -> dict[str, Array]:
         """A copy of the state by name."""
-        return {name: view.copy() for name, view in self._saved_states(np.frombuffer(self.save(), np.uint8)).items()}
+        return {
+            name: view.copy()
+            for name, view in states_in(self.model.states, np.frombuffer(self.save(), np.uint8)).items()
+        }
 
     @alone
     def set_state(self, values: Mapping[str, Array]) -> None:
@@ -369,7 +327,7 @@ class Stream(Alone[Callable[[], Call]]):
             raise ShapeError(f"states are given by name, as a dict of arrays, not as {type(values).__name__}")
         known = {tensor.name: tensor for tensor in self.model.states}
         saved = np.frombuffer(bytearray(self._save()), np.uint8)
-        views = self._saved_states(saved)
+        views = states_in(self.model.states, saved)
         for name, value in values.items():
             if name not in known:
                 raise ShapeError(f"there is no state {name!r}; there are {list(known)}")
@@ -380,16 +338,6 @@ class Stream(Alone[Callable[[], Call]]):
         state = saved[-self.model._c.state_size :] if known else saved[:0]
         saved[16:24].view("<u8")[0] = lib.sgru_checksum(ffi.from_buffer(state), len(state))
         self._restore(saved.tobytes())
-
-    def _saved_states(self, saved: Array) -> dict[str, Array]:
-        """The states inside of saved bytes, by name."""
-        at = lib.sgru_save_size(self.model._c) - self.model._c.state_size
-        found = {}
-        for tensor in self.model.states:
-            count = int(np.prod(tensor.shape, dtype=np.int64)) * tensor.dtype.itemsize
-            found[tensor.name] = saved[at : at + count].view(tensor.dtype).reshape(tensor.shape)
-            at += rounded(count)
-        return found
 
     @property
     def isa(self) -> str:
@@ -436,16 +384,6 @@ class Stream(Alone[Callable[[], Call]]):
     def _checked_frames(self, x: Frames) -> list[Array]:
         self._check_open()
         return [as_frame(tensor, array) for tensor, array in zip(self.model.inputs, self._as_list(x), strict=True)]
-
-    def _checked_sequences(self, x: Frames) -> list[Array]:
-        """The inputs as contiguous ``[T, *frame]`` arrays."""
-        self._check_open()
-        pairs = zip(self.model.inputs, self._as_list(x), strict=True)
-        arrays = [np.ascontiguousarray(as_frames(tensor, array)) for tensor, array in pairs]
-        if len({len(a) for a in arrays}) > 1:
-            lengths = {t.name: len(a) for t, a in zip(self.model.inputs, arrays, strict=True)}
-            raise ShapeError(f"the inputs must have the same number of frames, got {lengths}")
-        return arrays
 
 
 S = TypeVar("S", bound=Stream)

@@ -141,7 +141,7 @@ def test_every_call_gives_the_right_bits_or_is_refused(kind, seconds, most, requ
 
 
 def used_meanwhile(one, call, uses):
-    """What `call` gives, and what the uses of `one` raise while another thread is in it; None where it was over too early."""
+    """What `call` gives, and what the uses of `one` raise meanwhile; None where it was over too early."""
     results, raised = [], []
     thread = threading.Thread(target=lambda: results.append(call()), daemon=True)
     thread.start()

@@ -5,6 +5,7 @@ import multiprocessing
 import pickle
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import pytest
 import streamgru
 from runtime.models import gru_model, sequence
 from streamgru import _threads
+from streamgru._parts import Parts
 from streamgru.errors import StateError
 from streamgru_export.whole import model as whole
 
@@ -269,8 +271,8 @@ stream = model.stream(threads=int(sys.argv[2]) % 2 + 1)
 stream.run(x[:100])
 before, sent = stream.save(), []
 start = time.perf_counter()
-expected = model.stream().run(x[:2000])
-whole = (time.perf_counter() - start) * len(x) / 2000
+expected = model.stream().run(x[:500])
+whole = (time.perf_counter() - start) * len(x) / 500
 def interrupt():
     time.sleep(0.2)
     sent.append(time.perf_counter())
@@ -283,7 +285,7 @@ except KeyboardInterrupt:
 assert late < whole / 4, (late, whole)
 assert stream.save() == before
 stream.reset()
-assert stream.run(x[:2000]).tobytes() == expected.tobytes()
+assert stream.run(x[:500]).tobytes() == expected.tobytes()
 print("done")
 """
 
@@ -317,8 +319,8 @@ def test_a_run_in_parts_has_the_bits_of_one_and_is_undone_whole(part):
     expected = gru_model().stream().run(x)
     for block in (1, 4):
         stream = gru_model().stream(block=block)
-        stream._fit_part = lambda frames, before: before  # they stay as long as they are
-        stream._part = part
+        stream._parts.fit = lambda frames, before: before  # they stay as long as they are
+        stream._parts.frames = part
         np.testing.assert_array_equal(stream.run(x), expected)
         before = stream.save()
         bad = x.copy()
@@ -326,7 +328,7 @@ def test_a_run_in_parts_has_the_bits_of_one_and_is_undone_whole(part):
         with pytest.raises(streamgru.NonFiniteError, match=r"holds nan at \(39, 0, 2\)"):
             stream.run(bad)
         assert stream.save() == before
-        stream._fit_part = interrupted
+        stream._parts.fit = interrupted
         if part < 40:
             with pytest.raises(KeyboardInterrupt):
                 stream.run(x)
@@ -339,12 +341,11 @@ def interrupted(frames, before):
 
 
 def test_parts_grow_to_what_their_time_allows_and_shrink():
-    stream = gru_model().stream(block=1)
-    parts = []
+    parts, seen = Parts(1), []
     for seconds in (0.0001, 0.0002, 0.02, 0.2, 50.0):
-        stream._fit_part(stream._part, streamgru.stream.perf_counter() - seconds)
-        parts.append(stream._part)
-    assert parts[:2] == [8, 64]
-    assert 50 <= parts[2] <= 64
-    assert 3 <= parts[3] <= 7
-    assert parts[4] == 1
+        parts.fit(parts.frames, time.perf_counter() - seconds)
+        seen.append(parts.frames)
+    assert seen[:2] == [8, 64]
+    assert 50 <= seen[2] <= 64
+    assert 3 <= seen[3] <= 7
+    assert seen[4] == 1

@@ -304,10 +304,8 @@ class Stream(Alone[Callable[[], Call]]):
     @property
     def state(self) -> dict[str, Array]:
         """A copy of the state by name."""
-        return {
-            name: view.copy()
-            for name, view in states_in(self.model.states, np.frombuffer(self.save(), np.uint8)).items()
-        }
+        saved = np.frombuffer(self.save(), np.uint8)
+        return {name: view.copy() for name, view in states_in(self.model.states, saved).items()}
 
     @alone
     def set_state(self, values: Mapping[str, Array]) -> None:
@@ -367,7 +365,7 @@ class Stream(Alone[Callable[[], Call]]):
     def _refuse(self, x: Frames, status: int) -> None:
         """Raise for a call that the core refused."""
         self._check_open()
-        for tensor, array in zip(self.model.inputs, self._as_list(x), strict=True):
+        for tensor, array in zip(self.model.inputs, as_list(self.model.inputs, x), strict=True):
             if tensor.dtype.kind == "f" and not np.isfinite(array).all():
                 where = np.unravel_index(int(np.argmin(np.isfinite(array))), np.shape(array))
                 raise NonFiniteError(
@@ -377,13 +375,12 @@ class Stream(Alone[Callable[[], Call]]):
                 )
         raise_for(status, "this frame")
 
-    def _as_list(self, x: Frames) -> list[Array]:
-        """The arrays in the order of the model's inputs."""
-        return as_list(self.model.inputs, x)
-
     def _checked_frames(self, x: Frames) -> list[Array]:
         self._check_open()
-        return [as_frame(tensor, array) for tensor, array in zip(self.model.inputs, self._as_list(x), strict=True)]
+        return [
+            as_frame(tensor, array)
+            for tensor, array in zip(self.model.inputs, as_list(self.model.inputs, x), strict=True)
+        ]
 
 
 S = TypeVar("S", bound=Stream)

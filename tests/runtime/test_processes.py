@@ -13,7 +13,7 @@ import pytest
 import streamgru
 from runtime.models import gru_model, sequence
 from streamgru import _threads
-from streamgru._parts import Parts
+from streamgru._parts import SECONDS, Parts
 from streamgru.errors import StateError
 from streamgru_export.whole import model as whole
 
@@ -342,7 +342,7 @@ def interrupted(frames, before):
 
 def test_parts_grow_to_what_their_time_allows_and_shrink():
     parts, seen = Parts(1), []
-    for seconds in (0.0001, 0.0002, 0.02, 0.2, 50.0):
+    for seconds in (SECONDS / 200, SECONDS / 100, SECONDS, 10 * SECONDS, 50.0):
         parts.fit(parts.frames, time.perf_counter() - seconds)
         seen.append(parts.frames)
     assert seen[:2] == [8, 64]

@@ -7,7 +7,8 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +17,7 @@ from ._disk import write_bytes
 from ._kernel import ffi, lib
 from ._options import as_path
 from ._status import aligned, raise_for
-from ._threads import checked_threads
+from ._threads import checked_threads, most_threads
 from ._types import Json
 from .errors import ImageError
 from .layout import ALIGN, Dtype, header_of
@@ -101,6 +102,17 @@ class Image:
         """The bytes of the ``.sgru`` file."""
         return self._image.tobytes()
 
+    def __copy__(self) -> Self:
+        """Itself, for nothing in it ever changes."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[object, ...]]:
+        """Pickles as its image."""
+        return _revived, (type(self), self.image, self.threads)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the image: whoever reads `path`, whatever happens, finds the old file or the new one, whole.
 
@@ -130,6 +142,14 @@ class Image:
     def __repr__(self) -> str:
         names = [", ".join(map(str, part)) or "none" for part in (self.inputs, self.outputs, self.states)]
         return f"<streamgru.{type(self).__name__} " + "inputs: {}; outputs: {}; states: {}>".format(*names)
+
+
+I = TypeVar("I", bound=Image)  # noqa: E741 - of images
+
+
+def _revived(cls: type[I], image: bytes, threads: int) -> I:
+    """A pickled model, on no more threads than this machine has."""
+    return cls(image, "the pickled model", threads=min(threads, most_threads()))
 
 
 def _metadata(image: npt.NDArray[np.uint8], name: str) -> Json:

@@ -1,5 +1,6 @@
 """Reads an ONNX model into a :class:`~streamgru_export.compiler.graph.graph.Graph`. It interprets nothing but the file
-format; whether its values stand in order is for verify.py to say.
+format. Nodes may stand in any order, as onnxruntime takes them; whether every value is written, and once, is for
+verify.py to say.
 
 Nothing in the file is trusted: sizes are limited, external data stays inside the model's folder, declared
 output shapes are kept only as claims. float16, bfloat16 and float64 become float32, with a note.
@@ -26,7 +27,7 @@ from ...lost_reset import is_of_torch
 from .dtypes import HELD, ROUNDED
 from .external_data import load_external
 from .functions import inline_functions
-from .graph import Array, Dim, Graph, Node, Port
+from .graph import Array, Dim, Graph, Node, Port, in_order
 from .operators import MAX_OPSET, MIN_OPSET
 from .schema import check_attribute_types, check_form
 
@@ -136,6 +137,7 @@ class _Reader:
         graph = Graph(proto.name, [], inputs, outputs, constants, opset)
         for node in proto.node:
             self._node(node, graph, depth)
+        graph.nodes = in_order(graph.nodes)
         return graph
 
     def _port(self, value: onnx.ValueInfoProto, depth: int) -> Port:

@@ -15,7 +15,7 @@ import numpy as np
 from streamgru.errors import ModelError
 
 from ..graph.builder import Builder
-from ..graph.graph import Array, Graph, Node, Port, TensorType
+from ..graph.graph import Array, Graph, Node, Port, TensorType, free_names
 from ..graph.operators import from_front, subgraph
 from ..graph.recurrent import scan
 from .sequences import Sequences
@@ -283,17 +283,6 @@ def without_sequences(steps: Steps, sequences: Sequences, around: Surroundings) 
     outputs = list({p.name: p for p in outputs}.values())
     body = replace(steps.body, nodes=nodes, outputs=outputs)
     return replace(steps, body=body, states=states, stacked=stacked), found
-
-
-def free_names(graph: Graph) -> set[str]:
-    """The outer values that a subgraph reads."""
-    own = {*graph.constants, *(p.name for p in graph.inputs), *(o for n in graph.nodes for o in n.outputs)}
-    read = {i for n in graph.nodes for i in n.inputs if i} | {p.name for p in graph.outputs}
-    for n in graph.nodes:
-        for value in n.attrs.values():
-            if isinstance(value, Graph):
-                read |= free_names(value)
-    return read - own
 
 
 def as_graph(steps: Steps, around: Surroundings, opset: int) -> Graph:

@@ -71,10 +71,10 @@ def branch(reads: str) -> Graph:
     return read(model(nodes, {"x": [1]}, ["after"], {"c": np.array(True)}))
 
 
-def test_a_subgraph_reads_what_stands_before_its_node_and_no_more():
+def test_a_subgraph_reads_what_its_node_may_read_and_no_more():
     check_model(branch("before"))
-    for name in ("ghost", "after"):
-        with pytest.raises(ModelError, match=f"'inner' reads '{name}'"):
+    for name, message in (("ghost", "'inner' reads 'ghost'"), ("after", "circle")):
+        with pytest.raises(ModelError, match=message):
             check_model(branch(name))
 
 

@@ -10,7 +10,8 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from ..graph.builder import Builder
-from ..graph.graph import Graph, in_order, live_nodes
+from ..graph.graph import Graph, live_nodes
+from ..graph.order import in_order
 from ..graph.rows import Ref, Rows
 from .cells import Cell, find_cell
 from .unrolled import Unrolled, chains

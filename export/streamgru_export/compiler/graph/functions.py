@@ -11,6 +11,8 @@ from onnx import inliner
 
 from streamgru.errors import ModelError
 
+from .order import sort_in_place
+
 Key = tuple[str, str, str]  # domain, name, overload
 
 
@@ -30,6 +32,8 @@ def inline_functions(model: onnx.ModelProto, max_nodes: int) -> onnx.ModelProto:
         _measure(key, functions, sizes, max_nodes)
     if _size(model.graph.node, sizes) > max_nodes:
         raise ModelError(f"with its functions written out the model has more than {max_nodes} nodes")
+    for function in model.functions:  # the inliner takes them in order only
+        sort_in_place(function)
     try:
         return inliner.inline_local_functions(model)
     except (RuntimeError, ValueError) as error:

@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgru._printable import printable
-from streamgru.errors import ModelError
 
 Array = NDArray[Any]
 Dim = int | str  # a number, or the name of a dimension that is still to be bound
@@ -139,48 +138,3 @@ def live_nodes(nodes: list[Node], wanted: Iterable[str]) -> list[Node]:
             kept.append(node)
             needed.update(i for i in node.inputs if i)  # what is absent is nobody's output
     return kept[::-1]
-
-
-def free_names(graph: Graph) -> set[str]:
-    """The outer values that a subgraph reads."""
-    own = {*graph.constants, *(p.name for p in graph.inputs), *(o for n in graph.nodes for o in n.outputs)}
-    read = {i for n in graph.nodes for i in _reads(n)} | {p.name for p in graph.outputs}
-    return read - own
-
-
-def _reads(node: Node) -> list[str]:
-    """The values that a node reads, those of its subgraphs too."""
-    inner = [name for value in node.attrs.values() if isinstance(value, Graph) for name in sorted(free_names(value))]
-    return [*(i for i in node.inputs if i), *inner]
-
-
-def in_order(nodes: list[Node]) -> list[Node]:
-    """Every node after those that it reads; otherwise as they stand.
-
-    Raises
-    ------
-    ModelError
-        Nodes that read each other in a circle.
-    """
-    producers = {o: i for i, n in enumerate(nodes) for o in n.outputs if o}
-    before = [[producers[name] for name in _reads(n) if name in producers] for n in nodes]
-    done, waiting = [False] * len(nodes), [False] * len(nodes)
-    order: list[Node] = []
-    for first in range(len(nodes)):
-        todo = [first]
-        while todo:
-            i = todo[-1]
-            missing = [] if done[i] or waiting[i] else [p for p in before[i] if not done[p]]
-            circle = next((p for p in missing if waiting[p] or p == i), None)
-            if circle is not None:
-                raise ModelError(f"{nodes[i]} reads what {nodes[circle]} writes, and that node reads, through others, "
-                                 "what this one writes: the graph goes in a circle")  # fmt: skip
-            if missing:
-                waiting[i] = True
-                todo += missing
-                continue
-            todo.pop()
-            if not done[i]:
-                done[i] = True
-                order.append(nodes[i])
-    return order

@@ -27,8 +27,9 @@ from ...lost_reset import is_of_torch
 from .dtypes import HELD, ROUNDED
 from .external_data import load_external
 from .functions import inline_functions
-from .graph import Array, Dim, Graph, Node, Port, in_order
+from .graph import Array, Dim, Graph, Node, Port
 from .operators import MAX_OPSET, MIN_OPSET
+from .order import in_order
 from .schema import check_attribute_types, check_form
 
 MAX_FILE_BYTES = 2**31  # protobuf's own limit

@@ -15,8 +15,9 @@ import numpy as np
 from streamgru.errors import ModelError
 
 from ..graph.builder import Builder
-from ..graph.graph import Array, Graph, Node, Port, TensorType, free_names
+from ..graph.graph import Array, Graph, Node, Port, TensorType
 from ..graph.operators import from_front, subgraph
+from ..graph.order import free_names
 from ..graph.recurrent import scan
 from .sequences import Sequences
 

@@ -6,8 +6,10 @@ implementation.
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -22,13 +24,16 @@ from streamgru.layout import MAX_ELEMENTS, MAX_RANK
 from .dtypes import FROM_ONNX, TO_ONNX
 from .graph import Array, Node, TensorType
 from .kinds import RECURRENT
+from .operators import from_front, integer, integers, normalised_axes
 from .recurrent import hidden_size, recurrent
-from .schema import check_operands, check_results, schema_of
+from .schema import FORETOLD, check_operands, check_results, schema_of
 
 SMALL = 4096  # elements of a constant that inference may look at
 SHAPELESS = {"GroupNormalization"}  # ONNX infers nothing for them; the output is as the input
 # Functions in older operator sets, where ONNX infers nothing; what they take and give is the same since.
-INFERRED_SINCE = {"GreaterOrEqual": 16, "LessOrEqual": 16}
+INFERRED_SINCE = {"GreaterOrEqual": 16, "LessOrEqual": 16, **FORETOLD}
+# Since when ONNX's inference understands axes below 0, and in any order. onnxruntime does in all operator sets.
+COUNTED_BACK_SINCE = {"Concat": 11, "Slice": 10, "Squeeze": 13, "Unsqueeze": 13}
 # ONNX's reference implementation gets these wrong (clip, activations, sequence_lens; statistics; groups), so
 # they are never folded.
 UNRELIABLE = {*RECURRENT, "BatchNormalization", "ConvTranspose"}
@@ -65,6 +70,7 @@ def infer(
     if node.op_type in SHAPELESS:
         return {o: types[node.inputs[0]] for o in node.outputs if o}
     schema = schema_of(node, opset)
+    node = _counted_from_front(node, types, opset)
     small = {i: constants[i] for i in node.inputs if i in constants and constants[i].size <= SMALL}
     protos = {i: _type_proto(types[i]) for i in node.inputs if i}
     try:
@@ -78,6 +84,22 @@ def infer(
     results = {o: _tensor_type(found.get(o), node, o) for o in node.outputs if o}
     check_results(node, types, results)
     return results
+
+
+def _counted_from_front(node: Node, types: Mapping[str, TensorType], opset: int) -> Node:
+    """The node as ONNX's inference of its operator set takes it: no axis below 0, and all in order."""
+    if opset >= COUNTED_BACK_SINCE.get(node.op_type, 0):
+        return node
+    rank = len(types[node.inputs[0]].shape)
+    if "axis" in node.attrs:
+        return replace(node, attrs={**node.attrs, "axis": from_front(node, integer(node, "axis"), rank)})
+    rank += len(node.attrs.get("axes", ())) if node.op_type == "Unsqueeze" else 0
+    lists = {k: integers(node, k) or [] for k in ("axes", "starts", "ends") if k in node.attrs}
+    lists["axes"] = [from_front(node, a, rank) for a in lists.get("axes", ())]
+    order = sorted(range(len(lists["axes"])), key=lists["axes"].__getitem__)
+    if len({len(v) for v in lists.values()}) > 1 or not order:
+        return node
+    return replace(node, attrs={**node.attrs, **{k: [v[i] for i in order] for k, v in lists.items()}})
 
 
 def _one_line(error: Exception) -> str:
@@ -148,6 +170,12 @@ def evaluate(node: Node, inputs: list[Array | None], opset: int) -> list[Array]:
     """
     if node.op_type in RANDOM:
         raise ModelError(f"{node}: a random operator gives another answer each time; it cannot be compiled")
+    x = inputs[0] if inputs else None
+    if node.op_type in ("Softmax", "LogSoftmax") and opset < 13 and x is not None:
+        first = normalised_axes(node, x.ndim, opset).start  # of a matrix, which the reference implementation forgets
+        rows = x.reshape(math.prod(x.shape[:first]), -1)
+        (y,) = evaluate(replace(node, attrs={"axis": 1}), [rows], 13)
+        return [y.reshape(x.shape)]
     run: dict[str, Any] = {"opsets": {"": opset}, "log": lambda *_: None, "verbose": 0, "new_ops": None}
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):

@@ -76,8 +76,10 @@ def _in_order(nodes: Sequence[N], reads: Callable[[N], list[str]], writes: Calla
             opened[i] = True
             circle = next((p for p in missing if opened[p]), None)
             if circle is not None:
-                raise ModelError(f"{_called(nodes[i])} reads what {_called(nodes[circle])} writes, and that reads, itself "
-                                 "or through others, what this one writes: the graph goes in a circle")  # fmt: skip
+                raise ModelError(
+                    f"{_called(nodes[i])} reads what {_called(nodes[circle])} writes, and that reads, itself or "
+                    "through others, what this one writes: they go in a circle"
+                )
             if missing:
                 todo += missing
                 continue

@@ -31,6 +31,9 @@ JOINED = {"Sum", "Mean", "Min", "Max"}
 RESHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 WINDOWS = {"Conv", "ConvTranspose", "MaxPool", "AveragePool"}
 
+# onnxruntime has it in every operator set, and its optimiser writes it into graphs of older ones than ONNX does.
+FORETOLD = {"LayerNormalization": 17}
+
 Shape = tuple[int, ...]
 Dtypes = tuple[np.dtype[Any] | None, ...]
 
@@ -57,7 +60,7 @@ def schema_of(node: Node, opset: int) -> OpSchema:
 @lru_cache(maxsize=4096)
 def _schema(op_type: str, opset: int) -> OpSchema | None:
     try:
-        return onnx.defs.get_schema(op_type, opset, "")
+        return onnx.defs.get_schema(op_type, max(opset, FORETOLD.get(op_type, 0)), "")
     except onnx.defs.SchemaError:
         return None
 

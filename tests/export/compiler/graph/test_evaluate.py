@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
-from export.graphs import CELLS, cell, model, node, onnxruntime
+from export.graphs import CELLS, FLOAT, cell, model, node, onnxruntime, rng
+from streamgru import Model
 from streamgru.errors import ModelError
+from streamgru_export.compiler.compile import compile
 from streamgru_export.compiler.graph.evaluate import RANDOM, SMALL, evaluate, infer
 from streamgru_export.compiler.graph.graph import Node, TensorType
 from streamgru_export.compiler.graph.onnx_reader import read
@@ -143,3 +145,46 @@ def test_warnings_of_numpy_are_kept_in(recwarn):
     assert np.isnan(value[0])
     assert np.isneginf(value[1])
     assert not recwarn.list
+
+
+# ---- axes from the end, in operator sets whose schemas do not have them: onnxruntime takes them ----
+
+SHAPE = [2, 3, 4]
+FROM_THE_END = {  # the node, its opsets, what it reads besides x
+    "Concat": (node("Concat", ["x", "x"], ["y"], axis=-1), range(7, 14), SHAPE),
+    "Slice": (node("Slice", ["x"], ["y"], axes=[-1, 0], starts=[1, 0], ends=[3, 1]), range(7, 10), SHAPE),
+    "Squeeze": (node("Squeeze", ["x"], ["y"], axes=[-1, -3]), range(7, 13), [2, 1, 4, 1]),
+    "Unsqueeze": (node("Unsqueeze", ["x"], ["y"], axes=[-1, 1]), range(7, 13), SHAPE),
+    "Squeeze by input": (node("Squeeze", ["x", "back"], ["y"]), range(13, 18), [2, 1, 4, 1]),
+    "Unsqueeze by input": (node("Unsqueeze", ["x", "back"], ["y"]), range(13, 18), SHAPE),
+    "Split": (node("Split", ["x"], ["y", "z"], axis=-1), range(7, 13), SHAPE),
+    "Gather": (node("Gather", ["x", "i"], ["y"], axis=-2), range(7, 14), SHAPE),
+    "ReduceMean": (node("ReduceMean", ["x"], ["y"], axes=[-1, -2]), range(7, 14), SHAPE),
+    "Softmax": (node("Softmax", ["x"], ["y"], axis=-2), range(7, 14), SHAPE),
+    "ArgMax": (node("ArgMax", ["x"], ["y"], axis=-1), range(7, 14), SHAPE),
+    "TopK": (node("TopK", ["x"], ["y", "z"], axis=-1, k=2), range(7, 10), SHAPE),
+    "LayerNormalization": (node("LayerNormalization", ["x", "w"], ["y"], axis=-1), range(7, 18), SHAPE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("op, opset", [(op, n) for op, (_, opsets, _) in FROM_THE_END.items() for n in opsets[::2]])
+@pytest.mark.parametrize("is_constant", [False, True], ids=["computed", "folded"])
+def test_takes_axes_from_the_end_in_every_operator_set(op, opset, is_constant):
+    form, _, shape = FROM_THE_END[op]
+    x = rng().normal(size=shape).astype(np.float32)
+    constants = {
+        "i": np.array([2, 0]),
+        "back": np.array([-1, -3]),
+        "w": np.float32([1, 2, 3, 4]),
+        **({"x": x} if is_constant else {}),
+    }
+    renamed = helper.make_node(form.op_type, form.input, ["t", *form.output[1:]])
+    renamed.attribute.extend(form.attribute)
+    nodes = [renamed, node("Cast", ["t"], ["f"], to=1), node("Mul", ["f", "factor"], ["y"])]
+    feeds = {"factor": np.float32([0.5]), **({} if is_constant else {"x": x})}
+    source = model(nodes, {n: v.shape for n, v in feeds.items()}, ["y"],
+                   {k: v for k, v in constants.items() if k in form.input}, opset)  # fmt: skip
+    image = Model(compile(source, mode="whole").image)
+    np.testing.assert_allclose(
+        image.run(feeds if len(feeds) > 1 else feeds["factor"]), onnxruntime(source, feeds)["y"], rtol=0, atol=FLOAT
+    )

@@ -19,6 +19,7 @@ from ._threads import checked_threads
 from ._types import Json
 from .errors import ImageError
 from .layout import ALIGN, Dtype, header_of
+from .lengths import lengths_of
 from .tensors import FRAME_DTYPES, TensorInfo
 
 
@@ -28,6 +29,8 @@ class Image:
     Attributes
     ----------
     inputs, outputs, states : tuple of TensorInfo
+    lengths : Lengths
+        Which inputs say how long sequences are; mostly none.
     metadata : dict
         Where the model came from: ``source``, ``sha256``, ``producer``, ``kind``, ``time_axis``, ``notes``,
         ``weights``. Where they were given to the export also ``sample_rate`` in hertz, ``labels``, ``normalisation``;
@@ -68,6 +71,7 @@ class Image:
         self.inputs = self._tensors(lib.SGRU_INPUT, self._c.n_inputs)
         self.outputs = self._tensors(lib.SGRU_OUTPUT, self._c.n_outputs)
         self.states = self._tensors(lib.SGRU_STATE, self._c.n_states)
+        self.lengths = lengths_of(self.metadata, self.inputs, self.states, name)
 
     def _tensors(self, kind: int, count: int) -> tuple[TensorInfo, ...]:
         axes = self.metadata.get("time_axis") or {}

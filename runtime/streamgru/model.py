@@ -110,7 +110,8 @@ class Model(Image):
         Parameters
         ----------
         x : array, or dict of name to array for a model of several inputs
-            What the ONNX graph takes; for a graph of one step, frames stacked on a new first axis.
+            What the ONNX graph takes; for a graph of one step, frames stacked on a new first axis. An input that says
+            how long the sequences are (ONNX's sequence_lens) is obeyed as the graph has it.
         lengths : sequence of int, optional
             How many frames of each sequence of the batch are valid. Each gives what it gives alone; what an output has
             beyond that is zero, and one without a time axis (a final state) is that of the last valid frame. The batch

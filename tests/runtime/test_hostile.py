@@ -52,6 +52,11 @@ def with_size_and_checksum(altered: bytearray) -> bytes:
                 {"states": [{}]},
                 {"states": [{"name": []}]},
                 {"states": [{"name": "s", "input": 1}]},
+                {"lengths": ["X"]},
+                {"lengths": {"inputs": ["X"]}},
+                {"lengths": {"inputs": ["ghost"], "state": None}},
+                {"lengths": {"inputs": [[]], "state": None}},
+                {"lengths": {"inputs": ["X"], "state": "ghost"}},
             )
         ),
     ],

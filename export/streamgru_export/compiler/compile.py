@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Never, TypeAlias
 from streamgru._options import as_path, refuse_unknown
 from streamgru._types import Frames
 from streamgru.errors import ModelError
+from streamgru.lengths import Lengths
 from streamgru.model import Model, Weights
 from streamgru.notes import Note, plain
 
@@ -245,7 +246,14 @@ def _about(static: Static, program: Program, timeline: Timeline, options: Option
         "time_axis": {n: static.axes.get(n) for n in names} if static.kind != "whole" else {},
         "batch_axis": {n: batch_axes[n] for n in names if n in batch_axes},
         "states": states,
+        **_lengths(static.lengths, {t.name for t in program.inputs}),
     }
+
+
+def _lengths(lengths: Lengths, inputs: set[str]) -> dict[str, Any]:
+    """Which inputs say how long sequences are; nothing where none does."""
+    names = [name for name in lengths.inputs if name in inputs]
+    return {"lengths": {"inputs": names, "state": lengths.state or None}} if names else {}
 
 
 def _convert_in_place(program: Program, about: dict[str, Any], options: Options) -> dict[str, OutputError]:

@@ -95,8 +95,10 @@ class Case:
         return {name: frames[step] for name, frames in self.frames.items()}
 
     def feed(self, first: int, last: int) -> Arrays:
-        """The steps first ... last - 1, as a graph takes them in one call."""
-        return {t.name: _as_sequence(t, self.frames[t.name][first:last]) for t in self.model.inputs}
+        """The steps first ... last - 1, as a graph takes them in one call; a length is that of the call."""
+        whole = {t.name: _as_sequence(t, self.frames[t.name][first:last]) for t in self.model.inputs}
+        lengths = {n: whole[n] * (last - first) for n in self.model.lengths.inputs if self.is_sequence}
+        return {**whole, **lengths}
 
 
 def _as_sequence(tensor: TensorInfo, frames: Array) -> Array:

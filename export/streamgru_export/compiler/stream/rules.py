@@ -271,6 +271,7 @@ def cell(check: Check, node: Node) -> None:
         if x.inner != 1 or check.shape(node.inputs[0])[axis] != PROBES[0]:
             check.refuse(node, "its sequence is made of frames and something else")
         check.without_time(node, 5, 6)
+        _lengths(check, node)
         check.over_time.add(next(o for o in node.outputs if o))
         check.put(node, LAST)
         check.put(node, Time(axis), 0)
@@ -280,6 +281,17 @@ def cell(check: Check, node: Node) -> None:
         check.put(node, Time(batch_y, x.inner), 0)
     else:
         check.refuse(node, "the frames of the sequence are its features")
+
+
+def _lengths(check: Check, node: Node) -> None:
+    """sequence_lens of a cell along time: as long as the sequence, or known before it begins."""
+    short, long = check.const(node, 4)
+    if short is not None and long is not None and (short == PROBES[0]).all() and (long == PROBES[1]).all():
+        check.full.add(next(o for o in node.outputs if o))
+        return
+    check.without_time(node, 4)
+    if check.place(node, 4) == LAST:
+        check.refuse(node, f"its sequence_lens '{node.input(4)}' are known only at the end of the sequence")
 
 
 RULES = {

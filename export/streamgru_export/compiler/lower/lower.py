@@ -19,7 +19,7 @@ from ..program.views import View, whole
 from ..stream.slots import Slot
 from . import conv as lower_conv
 from . import dense as lower_dense
-from . import einsum
+from . import einsum, reverse
 from . import elementwise as lower_elementwise
 from . import move as lower_move
 from . import recurrent as lower_recurrent
@@ -34,6 +34,7 @@ LOWER: dict[str, Callable[[Context, Node], None]] = {
     **lower_reduce.LOWER,
     **lower_conv.LOWER,
     **einsum.LOWER,
+    **reverse.LOWER,
 }
 
 

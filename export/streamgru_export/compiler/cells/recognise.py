@@ -17,7 +17,7 @@ from .cells import Cell, find_cell
 from .unrolled import Unrolled, chains
 
 ROOTS = {"Add", "Sub", "Sum", "Neg", "Where"}
-GATES = {"Sigmoid", "HardSigmoid", "Clip"}
+GATES = {"Sigmoid", "HardSigmoid", "Clip", "Min"}
 
 
 def recognise(graph: Graph) -> Graph:

@@ -98,11 +98,15 @@ def test_a_bidirectional_layer_of_keras_runs_whole():
 def test_another_axis_than_time_is_turned_around_in_every_frame():
     """[time, bands, features] as [batch, time, features] of the operator: the frames are its batch."""
     turn = node("ReverseSequence", ["x", "lens"], ["xr"], time_axis=1, batch_axis=0)
-    nodes = [
-        node("Shape", ["x"], ["s"]), node("Slice", ["s", "zero", "one"], ["t"]),
-        node("Expand", ["bands", "t"], ["lens"]), turn, node("Reshape", ["xr", "flat"], ["f"]), node("GRU", ["f", "W", "R", "B"], ["y"], hidden_size=H),
-    ]  # fmt: skip
     numbers = {"zero": np.array([0]), "one": np.array([1]), "bands": np.array([3]), "flat": np.array([0, 1, 12])}
+    nodes = [
+        node("Shape", ["x"], ["s"]),
+        node("Slice", ["s", "zero", "one"], ["t"]),
+        node("Expand", ["bands", "t"], ["lens"]),
+        turn,
+        node("Reshape", ["xr", "flat"], ["f"]),
+        node("GRU", ["f", "W", "R", "B"], ["y"], hidden_size=H),
+    ]
     source = model(nodes, {"x": ["T", 3, 4]}, ["y"], {**gru_weights(rng(), 12, H), **numbers})
     x = values((T, 3, 4))
     assert_close({"y": Model(compile(source).image).run(x)}, onnxruntime(source, {"x": x}))

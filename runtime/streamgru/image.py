@@ -17,6 +17,7 @@ from ._options import as_path
 from ._status import aligned, raise_for
 from ._threads import checked_threads
 from ._types import Json
+from .bound import are_bound
 from .errors import ImageError
 from .layout import ALIGN, Dtype, header_of
 from .lengths import lengths_of
@@ -145,7 +146,13 @@ def _metadata(image: npt.NDArray[np.uint8], name: str) -> Json:
         raise ImageError(f"{name}: the JSON block cannot be read: {error}") from error
     if not isinstance(block, dict):
         raise ImageError(f"{name}: the JSON block is no object")
-    for key, fits in (("time_axis", _are_axes), ("batch_axis", _are_axes), ("states", _are_states), *TEXTS):
+    for key, fits in (
+        ("time_axis", _are_axes),
+        ("batch_axis", _are_axes),
+        ("states", _are_states),
+        ("bound", are_bound),
+        *TEXTS,
+    ):
         if block.get(key) is not None and not fits(block[key]):
             raise ImageError(f"{name}: {key!r} in the JSON block is not what docs/format.md says")
     return block

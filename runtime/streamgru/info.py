@@ -22,6 +22,7 @@ from .tensors import TensorInfo
 FRAMES = 16  # of a model that runs whole, for its figures
 ABOUT = ("sample_rate", "labels", "normalisation", "meta")
 MOST_TEXT = 100  # of one of them
+MOST_BOUND = 8  # numbers of a bound input
 
 
 def describe(path: Path) -> Json:
@@ -59,6 +60,7 @@ def describe(path: Path) -> Json:
         "refusals": refusals,
         "frames": FRAMES if about.get("kind") == "whole" and refusals else 1,
         **{name: [_tensor(t) for t in getattr(model, name)] for name in ("inputs", "outputs", "states")},
+        "bound": about.get("bound") or {},
         "nodes": about.get("nodes") or {},
         "notes": [note.as_json() for note in notes_of(about)],
         "about": {key: about[key] for key in ABOUT if about.get(key) is not None},
@@ -102,6 +104,9 @@ def _ports(data: Json) -> list[str]:
                 else ""
             )
             lines.append(f"{kind[:-1]:<8} {printable(t['name']):<24} {t['dtype']:<8} {t['shape']}{time}{pair}")
+    for name, b in data["bound"].items():
+        value = str(b["values"][:MOST_BOUND])
+        lines.append(f"{'bound':<8} {printable(name):<24} {b['dtype']:<8} {b['shape']} is always {value}")
     return lines
 
 

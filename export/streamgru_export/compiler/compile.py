@@ -9,6 +9,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Never, TypeAlias
 
+import numpy.typing as npt
+
+from streamgru import bound
 from streamgru._options import as_path, refuse_unknown
 from streamgru._types import Frames
 from streamgru.errors import ModelError
@@ -21,6 +24,7 @@ from ..properties import time_axes
 from .accuracy import OutputError, judge, measure
 from .census import Census, census
 from .graph.blame import blaming
+from .graph.bound import bind_inputs
 from .graph.graph import Graph
 from .graph.onnx_reader import read
 from .lower.batchnorm import fold_batch_norm
@@ -95,6 +99,7 @@ def compile(
     dims: Mapping[str, int] | None = None,
     time_axis: Mapping[str, int] | None = None,
     state: Iterable[tuple[str, str]] | None = None,
+    values: Mapping[str, npt.ArrayLike] | None = None,
     length: int | None = None,
     weights: Weights = "f32",
     tolerance: float | None = None,
@@ -121,6 +126,9 @@ def compile(
     state : iterable of (input, output), optional
         The state pairs of a step graph; what is found otherwise is then not used. With none the graph stays as it is,
         its states inputs and outputs.
+    values : mapping, optional
+        Input name -> the value that it always has, such as {"sr": 16000}: it is no input any more, and an If or a shape
+        that hangs on it can be compiled. The image notes it as ``bound``.
     length : int, optional
         For mode="whole": the number of frames.
     weights : {"f32", "f16", "i8"}
@@ -159,8 +167,8 @@ def compile(
     refuse_unknown(compile, unknown)
     path = None if path is None else as_path("path", path)
     options = checked(
-        mode=mode, batch=batch, dims=dims, time_axis=time_axis, state=state, length=length, weights=weights,
-        tolerance=tolerance, samples=samples,
+        mode=mode, batch=batch, dims=dims, time_axis=time_axis, state=state, values=values, length=length,
+        weights=weights, tolerance=tolerance, samples=samples,
     )  # fmt: skip
     with blaming():
         compiled = stages(source, options)
@@ -176,7 +184,7 @@ def stages(source: Source, options: Options) -> Compiled:
     """Every stage, in order. Each gives something new, but for those whose names say that they change a program in
     place; what a stage leaves behind is verified before the next begins (`find_time`, `streaming` and `whole` do so
     after each pass of their own)."""
-    graph = check_model(source if isinstance(source, Graph) else read(source))
+    graph = bind_inputs(check_model(source if isinstance(source, Graph) else read(source)), options.values)
     timeline = _time(graph, options)
     static = whole(timeline, options.length) if options.mode == "whole" else streaming(timeline, options.state)
     notes = [*plain([*graph.notes, *static.graph.recognised.values()]), *suspicions(static.graph), *plain(static.notes)]
@@ -247,6 +255,7 @@ def _about(static: Static, program: Program, timeline: Timeline, options: Option
         "batch_axis": {n: batch_axes[n] for n in names if n in batch_axes},
         "states": states,
         **_lengths(static.lengths, {t.name for t in program.inputs}),
+        **({"bound": bound.as_json(graph.bound)} if graph.bound else {}),
     }
 
 

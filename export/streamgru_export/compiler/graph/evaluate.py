@@ -28,6 +28,11 @@ from .operators import from_front, integer, integers, normalised_axes
 from .recurrent import hidden_size, recurrent
 from .schema import FORETOLD, check_operands, check_results, schema_of
 
+
+class DependsOnDataError(ModelError):
+    """What must be known before the model runs hangs on what it is fed."""
+
+
 SMALL = 4096  # elements of a constant that inference may look at
 SHAPELESS = {"GroupNormalization"}  # ONNX infers nothing for them; the output is as the input
 # Functions in older operator sets, where ONNX infers nothing; what they take and give is the same since.
@@ -120,7 +125,8 @@ def _tensor_type(proto: TypeProto | None, node: Node, output: str) -> TensorType
         raise ModelError(f"{node}: its output '{output}' is {dtype}; float, int64, int32 and bool are supported")
     dims = proto.tensor_type.shape.dim
     if any(d.WhichOneof("value") != "dim_value" for d in dims):
-        raise ModelError(f"{node}: the shape of its output '{output}' depends on the data, which cannot be compiled")
+        why = f"{node}: the shape of its output '{output}' depends on the data, which cannot be compiled"
+        raise DependsOnDataError(why)
     t = TensorType(FROM_ONNX[proto.tensor_type.elem_type], tuple(d.dim_value for d in dims))
     if min(t.shape, default=0) < 0:
         raise ModelError(f"{node}: its output '{output}' would have the shape {list(t.shape)}: its input is too short")

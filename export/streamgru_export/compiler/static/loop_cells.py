@@ -10,9 +10,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from streamgru.errors import ModelError
-
-from ..graph.evaluate import RANDOM, UNRELIABLE, evaluate
+from ..graph.evaluate import RANDOM, UNRELIABLE, DependsOnDataError, evaluate
 from ..graph.graph import Array, Graph, Node, live_nodes
 from ..graph.lifting import lift_node
 from ..graph.recurrent import recurrent
@@ -69,7 +67,7 @@ class _Lift:
         names = [n for n in (steps.index, steps.going) if n] + list(known)
         computed = self._computable({*names})
         if steps.condition and steps.condition not in computed:
-            raise ModelError(f"{steps.node}: how often it runs depends on the data; {REST}")
+            raise DependsOnDataError(f"{steps.node}: how often it runs depends on the data; {REST}")
         after = {s.before: s.after for s in steps.states if s.before in known}
         wanted = [*after.values(), *([steps.condition] if steps.condition else [])]
         nodes = [n for n in live_nodes(self.graph.nodes, wanted) if computed.issuperset(n.outputs)]

@@ -15,6 +15,7 @@ import numpy as np
 from streamgru.errors import ModelError
 
 from ..graph.builder import Builder
+from ..graph.evaluate import DependsOnDataError
 from ..graph.graph import Array, Graph, Node, Port, TensorType
 from ..graph.operators import from_front, subgraph
 from ..graph.order import free_names
@@ -164,7 +165,7 @@ def read_loop(node: Node, around: Surroundings) -> Steps:
     limit = around.constant(node.inputs[0]) if node.inputs[0] else np.array(2**62)
     first = around.constant(node.inputs[1]) if node.inputs[1] else np.array(True)
     if limit is None or first is None:
-        raise ModelError(f"{node}: how often it runs depends on the data; {REST}")
+        raise DependsOnDataError(f"{node}: how often it runs depends on the data; {REST}")
     steps = Steps(node, body, [], index=body.inputs[0].name, going=body.inputs[1].name,
                   condition=body.outputs[0].name)  # fmt: skip
     steps.count = min(int(limit.reshape(-1)[0]), 2**62) if bool(first.reshape(-1)[0]) else 0
@@ -194,7 +195,7 @@ def write_out(steps: Steps, around: Surroundings) -> None:
         if steps.condition:
             going = around.constant(rename(steps.condition))
             if going is None:
-                raise ModelError(f"{node}: how often it runs depends on the data; {REST}")
+                raise DependsOnDataError(f"{node}: how often it runs depends on the data; {REST}")
             if not bool(going.reshape(-1)[0]):
                 break
     for state in steps.states:

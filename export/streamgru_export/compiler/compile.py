@@ -28,7 +28,7 @@ from .graph.bound import bind_inputs
 from .graph.graph import Graph
 from .graph.onnx_reader import read
 from .lower.batchnorm import fold_batch_norm
-from .lower.lower import lower
+from .lower.lower import check_operators, lower
 from .options import Mode, Options, checked
 from .program import image as images
 from .program.copies import merge_copies_in_place
@@ -38,6 +38,7 @@ from .program.program import Program, Tensor
 from .program.weights import convert_in_place
 from .static.specialise import Specialiser
 from .stream.one_frame import Static, streaming, whole
+from .stream.places import PROBES
 from .stream.timeline import Timeline, find_time, refuse_bound_time
 from .suspicions import suspicions
 from .verify import check_model, verify
@@ -186,6 +187,7 @@ def stages(source: Source, options: Options) -> Compiled:
     after each pass of their own)."""
     graph = bind_inputs(check_model(source if isinstance(source, Graph) else read(source)), options.values)
     timeline = _time(graph, options)
+    check_operators(timeline.at(PROBES[0] if timeline.time else 1))
     static = whole(timeline, options.length) if options.mode == "whole" else streaming(timeline, options.state)
     notes = [*plain([*graph.notes, *static.graph.recognised.values()]), *suspicions(static.graph), *plain(static.notes)]
     static = replace(static, graph=fold_batch_norm(static.graph))

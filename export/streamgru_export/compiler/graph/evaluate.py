@@ -21,12 +21,18 @@ from onnx.reference.ops import load_op
 from streamgru.errors import ModelError
 from streamgru.layout import MAX_ELEMENTS, MAX_RANK
 
-from .dtypes import FROM_ONNX, TO_ONNX
+from .dtypes import FROM_ONNX, NARROWER, QUANTISED, TO_ONNX
 from .graph import Array, Node, TensorType
 from .kinds import RECURRENT
 from .operators import from_front, integer, integers, normalised_axes
 from .recurrent import hidden_size, recurrent
 from .schema import FORETOLD, check_operands, check_results, schema_of
+
+# What torch's exporter makes of it: an LSTM of the projection's size, its own weights cut.
+PROJECTION = (
+    ". Is this an LSTM with a projection (proj_size)? ONNX has none, and the exporter wrote another LSTM: write one "
+    "step out in the module, h = projection(o * tanh(c)), with h and c as inputs and outputs"
+)
 
 
 class DependsOnDataError(ModelError):
@@ -122,7 +128,8 @@ def _tensor_type(proto: TypeProto | None, node: Node, output: str) -> TensorType
         raise ModelError(f"{node}: the shape of its output '{output}' cannot be told; it is not supported")
     if proto.tensor_type.elem_type not in FROM_ONNX:
         dtype = TensorProto.DataType.Name(proto.tensor_type.elem_type).lower()
-        raise ModelError(f"{node}: its output '{output}' is {dtype}; float, int64, int32 and bool are supported")
+        hint = f". {QUANTISED}" if proto.tensor_type.elem_type in NARROWER else ""
+        raise ModelError(f"{node}: its output '{output}' is {dtype}; float, int64, int32 and bool are supported{hint}")
     dims = proto.tensor_type.shape.dim
     if any(d.WhichOneof("value") != "dim_value" for d in dims):
         why = f"{node}: the shape of its output '{output}' depends on the data, which cannot be compiled"
@@ -160,6 +167,7 @@ def _infer_recurrent(node: Node, types: Mapping[str, TensorType]) -> dict[str, T
             raise ModelError(
                 f"{node}: its {what} '{node.input(i)}' has the shape {list(types[node.input(i)].shape)}; "
                 f"{list(shape)} was expected (X {list(x)}, {directions} direction(s), hidden_size {hidden})"
+                + (PROJECTION if what == "initial_c" and types[node.input(i)].shape[:2] == shape[:2] else "")
             )
     y = (batch, steps, directions, hidden) if batch_first else (steps, directions, batch, hidden)
     f32 = np.dtype(np.float32)

@@ -24,7 +24,7 @@ from streamgru.errors import ModelError
 from streamgru.layout import MAX_RANK
 
 from ...lost_reset import is_of_torch
-from .dtypes import HELD, ROUNDED
+from .dtypes import HELD, NARROWER, QUANTISED, ROUNDED
 from .external_data import load_external
 from .functions import inline_functions
 from .graph import Array, Dim, Graph, Node, Port
@@ -38,7 +38,6 @@ MAX_TENSOR_BYTES = 2**31
 MAX_TOTAL_BYTES = 2**32
 MAX_DEPTH = 16  # of subgraphs inside subgraphs
 
-NARROWER = {TensorProto.INT8, TensorProto.UINT8}
 # What Einsum can say. At another character onnx's shape inference does not end.
 EQUATION = re.compile(r"[A-Za-z., ]*(->[A-Za-z. ]*)?")
 
@@ -164,7 +163,7 @@ class _Reader:
             self.narrowed.add(TensorProto.DataType.Name(code).lower())
         if code not in HELD:
             name = TensorProto.DataType.Name(code) if code in TensorProto.DataType.values() else str(code)
-            hint = ". A quantised model: give the float model that it was made from" if code in NARROWER else ""
+            hint = f". {QUANTISED}" if code in NARROWER else ""
             raise ModelError(f"{who} has the dtype {name.lower()}; float, int64, int32 and bool are supported{hint}")
         return HELD[code]
 

@@ -139,7 +139,7 @@ class _Walk:
         return self._sum(self._up_to_one(self._less(v, seen)), self._times(self._outside(v, low, high), [2]))
 
     def _of_constant(self, v: str) -> str:
-        state = self._state("since reset", (0,), lambda s: self._sum(s, self.b.constant(np.float32([1]), "one")))
+        state = self._state("since reset", (0,), lambda s: self._sum(s, self.b.constant(np.array([1], F32), "one")))
         return self._up_to_one(self._less(v, state))
 
     def _outside(self, v: str, low: str, high: str) -> str:
@@ -157,7 +157,7 @@ class _Walk:
         return self.b.emit("Sub", [a, b])
 
     def _times(self, a: str, factors: list[int]) -> str:
-        return self.b.emit("Mul", [a, self.b.constant(np.float32(factors), "factors")])
+        return self.b.emit("Mul", [a, self.b.constant(np.array(factors, F32), "factors")])
 
     def _part(self, state: str, i: int) -> str:
         return self.b.emit("Gather", [state, self.b.constant(np.array([i]), "part")], axis=0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from export.graphs import CELLS, FLOAT, cell, model, node, onnxruntime, rng
 from streamgru import Model
@@ -188,3 +188,11 @@ def test_takes_axes_from_the_end_in_every_operator_set(op, opset, is_constant):
     np.testing.assert_allclose(
         image.run(feeds if len(feeds) > 1 else feeds["factor"]), onnxruntime(source, feeds)["y"], rtol=0, atol=FLOAT
     )
+
+
+def test_an_lstm_with_a_projection_as_torch_writes_it_is_refused_with_what_to_do():
+    source, _ = cell("LSTM", rng(), initial=True, h=3)
+    wide = numpy_helper.from_array(np.zeros((1, 3, 8), np.float32), "c0")  # the cell's own size, not the projection's
+    next(t for t in source.graph.initializer if t.name == "c0").CopyFrom(wide)
+    with pytest.raises(ModelError, match=r"initial_c.*proj_size.*write one step out"):
+        compile(source, mode="whole")

@@ -1,9 +1,10 @@
-"""ConvTranspose and BatchNormalization in float64, as plain NumPy: the two layers onnx's own evaluator gets
+"""ConvTranspose, BatchNormalization and LogSoftmax in float64, as plain NumPy: the layers onnx's own evaluator gets
 wrong.
 
 In the reference evaluator of onnx 1.23 ConvTranspose keeps one output channel a group and fails on more, and
 BatchNormalization of opsets 9 to 13 mixes the statistics of the batch into those of the model, which only
-training does. Its other layers agree with onnxruntime on every model tried, so they are not here.
+training does; Softmax of opsets before 13 runs along one axis, and should along all from it on. Its other layers agree
+with onnxruntime on every model tried, so they are not here.
 """
 
 from __future__ import annotations
@@ -120,3 +121,20 @@ def batch_normalization(
     per_channel = (-1, *[1] * (x.ndim - 2))
     scale, b, mean, var = (each.reshape(per_channel) for each in (scale, b, mean, var))
     return (x - mean) / np.sqrt(var + epsilon) * scale + b
+
+
+def log_softmax(x: F64, axis: int, as_matrix: bool) -> F64:
+    """x - log(sum(exp(x))) along one axis, or along all from `axis` on: ONNX before operator set 13.
+
+    Parameters
+    ----------
+    x : float64 array
+    axis : int
+    as_matrix : bool
+        All axes from `axis` on are one.
+    """
+    first = axis % x.ndim
+    rows = x.reshape(*x.shape[:first], -1) if as_matrix else np.moveaxis(x, axis, -1)
+    shifted = rows - rows.max(-1, keepdims=True)
+    result = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return result.reshape(x.shape) if as_matrix else np.moveaxis(result, -1, axis)

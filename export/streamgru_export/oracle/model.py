@@ -1,7 +1,7 @@
 """The float64 oracle: a whole ONNX graph, or one recurrent operator, evaluated in float64.
 
 `Float64Model` turns every float of a graph into float64 and evaluates it with the reference evaluator of
-the onnx package. That evaluator ignores clip, activations and sequence_lens of GRU, LSTM and RNN and gets two
+the onnx package. That evaluator ignores clip, activations and sequence_lens of GRU, LSTM and RNN and gets some
 more layers wrong, so these come from `recurrent.py` and `layers.py`. It is no runtime: a step takes
 a millisecond where the C library takes a microsecond. It answers one question: what would this graph give
 if nothing were ever rounded to float32?
@@ -10,6 +10,7 @@ if nothing were ever rounded to float32?
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ from onnx.reference.op_run import OpRun
 from streamgru._types import Array
 from streamgru.errors import ModelError, ShapeError
 
-from .layers import batch_normalization, conv_transpose
+from .layers import batch_normalization, conv_transpose, log_softmax
 from .recurrent import F64, gru, lstm, rnn
 
 __all__ = ["Float64Model", "gru", "lstm", "rnn"]
@@ -80,6 +81,26 @@ class BatchNormalization(OpRun):
         return (batch_normalization(*inputs, epsilon=attributes["epsilon"], training=training),)
 
 
+class LogSoftmax(OpRun):
+    """LogSoftmax of every opset, in float64. Before opset 13 its operand is a matrix: all axes from `axis` on, by
+    default 1, are its columns."""
+
+    def _run(self, x: F64, axis: int) -> tuple[Array, ...]:
+        is_old = self.run_params["opsets"][""] < 13
+        is_given = any(a.name == "axis" for a in self.onnx_node.attribute)
+        return (log_softmax(x, axis if is_given or not is_old else 1, as_matrix=is_old),)
+
+
+class Softmax(LogSoftmax):
+    """Softmax of every opset, in float64."""
+
+    def _run(self, x: F64, axis: int) -> tuple[Array, ...]:
+        return (np.exp(super()._run(x, axis)[0]),)
+
+
+NEW_OPS = [BatchNormalization, ConvTranspose, GRU, LSTM, LogSoftmax, RNN, Softmax]
+
+
 class Float64Model:
     """An ONNX model with every float in float64.
 
@@ -100,7 +121,7 @@ class Float64Model:
         proto = model if isinstance(model, onnx.ModelProto) else onnx.load(model)
         proto = to_float64(proto)
         try:
-            self._evaluator = ReferenceEvaluator(proto, new_ops=[BatchNormalization, ConvTranspose, GRU, LSTM, RNN])
+            self._evaluator = ReferenceEvaluator(proto, new_ops=NEW_OPS)
         except (NotImplementedError, RuntimeError) as error:
             raise ModelError(f"the float64 oracle cannot evaluate this graph: {error}") from error
         self._checked = False
@@ -173,6 +194,28 @@ def _convert_graph(graph: onnx.GraphProto) -> None:
         _convert_node(node)
         for subgraph in _subgraphs(node):
             _convert_graph(subgraph)
+    _sort(graph)
+
+
+def _sort(graph: onnx.GraphProto) -> None:
+    """The reference evaluator takes nodes in order only; onnxruntime takes any."""
+    writers = {name: i for i, node in enumerate(graph.node) for name in node.output if name}
+    before = {i: {writers[name] for name in _reads(node) if name in writers} for i, node in enumerate(graph.node)}
+    try:
+        order = [graph.node[i] for i in TopologicalSorter(before).static_order()]
+    except CycleError as error:
+        raise ModelError(f"{graph.name}: its nodes go in a circle") from error
+    del graph.node[:]
+    graph.node.extend(order)
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    """What a node reads, itself and in its subgraphs; names of their own are nobody's outside."""
+    yield from node.input
+    for graph in _subgraphs(node):
+        own = {v.name for v in (*graph.input, *graph.initializer)} | {o for n in graph.node for o in n.output}
+        yield from (name for inner in graph.node for name in _reads(inner) if name not in own)
+        yield from (v.name for v in graph.output if v.name not in own)
 
 
 def _convert_node(node: onnx.NodeProto) -> None:

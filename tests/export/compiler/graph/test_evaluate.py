@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
+from export.cells import exported
 from export.graphs import CELLS, FLOAT, cell, model, node, onnxruntime, rng
 from streamgru import Model
 from streamgru.errors import ModelError
@@ -196,3 +199,29 @@ def test_an_lstm_with_a_projection_as_torch_writes_it_is_refused_with_what_to_do
     next(t for t in source.graph.initializer if t.name == "c0").CopyFrom(wide)
     with pytest.raises(ModelError, match=r"initial_c.*proj_size.*write one step out"):
         compile(source, mode="whole")
+
+
+class WrittenOut(nn.Module):
+    """One step of an LSTM with a projection, as that message has it."""
+
+    def __init__(self, lstm):
+        super().__init__()
+        self.lstm = lstm
+
+    def forward(self, x, h, c):
+        w = self.lstm
+        i, f, g, o = (x @ w.weight_ih_l0.T + h @ w.weight_hh_l0.T + w.bias_ih_l0 + w.bias_hh_l0).chunk(4, -1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = (torch.sigmoid(o) * torch.tanh(c)) @ w.weight_hr_l0.T
+        return h.clone(), h, c
+
+
+def test_a_step_written_out_is_the_lstm_with_a_projection():
+    torch.manual_seed(5)
+    lstm, x = nn.LSTM(5, 8, proj_size=3), torch.randn(20, 1, 5)
+    states = torch.zeros(1, 3), torch.zeros(1, 8)
+    source = exported(WrittenOut(lstm), (x[0], *states), (["x", "h", "c"], ["y", "hn", "cn"]), False)
+    compiled = compile(source)
+    assert compiled.pairs == [("h", "hn"), ("c", "cn")]
+    y = Model(compiled.image).run(x.numpy())
+    np.testing.assert_allclose(y, lstm.eval()(x)[0].detach().numpy(), rtol=0, atol=FLOAT)

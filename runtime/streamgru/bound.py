@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import Any, cast
 
 import numpy as np
 
@@ -32,15 +33,18 @@ def bound_values(metadata: Json) -> dict[str, Array]:
     }
 
 
-def are_bound(value: object) -> bool:
+def are_bound(value: Any) -> bool:
     """Whether metadata says it as it should."""
-    return isinstance(value, dict) and all(map(_is_bound, value.values()))
+    return isinstance(value, dict) and all(_is_bound(bound) for bound in cast(Json, value).values())
 
 
-def _is_bound(value: object) -> bool:
-    match value:
-        case {"dtype": str(dtype), "shape": list(shape), "values": list(values)}:
-            sizes = all(type(n) is int and 0 <= n <= len(values) for n in shape)
-            fits = sizes and math.prod(shape) == len(values) and all(isinstance(v, int | float) for v in values)
-            return dtype in DTYPES and fits and all(abs(v) < 2**63 for v in values)
-    return False
+def _is_bound(bound: Any) -> bool:
+    if not isinstance(bound, dict):
+        return False
+    dtype, shape, values = (cast(Json, bound).get(key) for key in ("dtype", "shape", "values"))
+    if dtype not in DTYPES or not isinstance(shape, list) or not isinstance(values, list):
+        return False
+    sizes: list[Any] = shape
+    numbers: list[Any] = values
+    fits = all(type(n) is int and 0 <= n <= len(numbers) for n in sizes) and math.prod(sizes) == len(numbers)
+    return fits and all(isinstance(v, int | float) and abs(v) < 2**63 for v in numbers)

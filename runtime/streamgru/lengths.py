@@ -43,17 +43,12 @@ def lengths_of(
     said = metadata.get("lengths")
     if said is None:
         return Lengths()
-    known = {t.name for t in inputs}
-    states_of_frames = {t.name for t in states if t.shape == (len(FRAME),) and t.dtype == np.float32}
-    match said:
-        case {"inputs": [*names], "state": str() | None as state} if all(n in known for n in names if _is_text(n)):
-            if all(map(_is_text, names)) and (state is None or state in states_of_frames):
-                return Lengths(tuple(names), state or "")
-    raise ImageError(f"{name}: 'lengths' in the JSON block is not what docs/format.md says")
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)
+    names, state = (said.get(key) for key in ("inputs", "state")) if isinstance(said, dict) else (None, None)
+    known = [t.name for t in inputs]
+    counting = [t.name for t in states if t.shape == (len(FRAME),) and t.dtype == np.float32]
+    if not isinstance(names, list) or any(n not in known for n in names) or state not in [None, *counting]:
+        raise ImageError(f"{name}: 'lengths' in the JSON block is not what docs/format.md says")
+    return Lengths(tuple(names), state or "")
 
 
 def of_sequence(frames: int) -> Array:

@@ -59,7 +59,6 @@ def with_size_and_checksum(altered: bytearray) -> bytes:
                 {"bound": {"sr": {"dtype": "int64", "shape": [], "values": ["a"]}}},
                 {"bound": {"sr": {"dtype": "int64", "shape": [], "values": [1e400]}}},
                 {"lengths": ["X"]},
-                {"lengths": {"inputs": ["X"]}},
                 {"lengths": {"inputs": ["ghost"], "state": None}},
                 {"lengths": {"inputs": [[]], "state": None}},
                 {"lengths": {"inputs": ["X"], "state": "ghost"}},

@@ -19,8 +19,10 @@ from ._options import as_path
 from ._status import aligned, raise_for
 from ._threads import checked_threads, most_threads
 from ._types import Json
+from .bound import are_bound
 from .errors import ImageError
 from .layout import ALIGN, Dtype, header_of
+from .lengths import lengths_of
 from .tensors import FRAME_DTYPES, TensorInfo
 
 
@@ -30,6 +32,8 @@ class Image:
     Attributes
     ----------
     inputs, outputs, states : tuple of TensorInfo
+    lengths : Lengths
+        Which inputs say how long sequences are; mostly none.
     metadata : dict
         Where the model came from: ``source``, ``sha256``, ``producer``, ``kind``, ``time_axis``, ``notes``,
         ``weights``. Where they were given to the export also ``sample_rate`` in hertz, ``labels``, ``normalisation``;
@@ -70,6 +74,7 @@ class Image:
         self.inputs = self._tensors(lib.SGRU_INPUT, self._c.n_inputs)
         self.outputs = self._tensors(lib.SGRU_OUTPUT, self._c.n_outputs)
         self.states = self._tensors(lib.SGRU_STATE, self._c.n_states)
+        self.lengths = lengths_of(self.metadata, self.inputs, self.states, name)
 
     def _tensors(self, kind: int, count: int) -> tuple[TensorInfo, ...]:
         axes = self.metadata.get("time_axis") or {}
@@ -162,7 +167,13 @@ def _metadata(image: npt.NDArray[np.uint8], name: str) -> Json:
         raise ImageError(f"{name}: the JSON block cannot be read: {error}") from error
     if not isinstance(block, dict):
         raise ImageError(f"{name}: the JSON block is no object")
-    for key, fits in (("time_axis", _are_axes), ("batch_axis", _are_axes), ("states", _are_states), *TEXTS):
+    for key, fits in (
+        ("time_axis", _are_axes),
+        ("batch_axis", _are_axes),
+        ("states", _are_states),
+        ("bound", are_bound),
+        *TEXTS,
+    ):
         if block.get(key) is not None and not fits(block[key]):
             raise ImageError(f"{name}: {key!r} in the JSON block is not what docs/format.md says")
     return block

@@ -21,6 +21,7 @@ from ._threads import Threads
 from ._types import Array, Frames
 from .errors import ModelError, NonFiniteError, OptionError, ShapeError, SlotError, StateError
 from .image import Image
+from .lengths import out_of_range
 from .tensors import as_list, check_array, one_or_all
 
 Slots: TypeAlias = "Sequence[int] | npt.NDArray[np.integer[Any]]"
@@ -269,6 +270,10 @@ class Pool(Alone[bool]):
                 f"slot {slot} (number {at}): {what}; no slot has moved. "
                 "Leave it out, or make the pool with nonfinite='pass'"
             )
+        if status == lib.SGRU_E_INDEX and self.model.lengths.inputs:
+            values = {t.name: array[at] for t, array in zip(self.model.inputs, arrays, strict=True)}
+            where = f"slot {slot} (number {at})"
+            raise out_of_range(self.model.lengths, values, self.model.metadata.get("kind"), where, "no slot has moved")
         if status == lib.SGRU_E_INDEX:
             raise ShapeError(f"slot {slot} (number {at}): an index in the data is out of range; no slot has moved")
         raise_for(status, "this step")

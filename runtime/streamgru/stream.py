@@ -24,6 +24,7 @@ from ._threads import Threads, most_threads
 from ._types import Array, CData, Frames
 from .errors import ModelError, NonFiniteError, OptionError, ShapeError, StateError
 from .image import Image
+from .lengths import out_of_range
 from .tensors import TensorInfo, as_frame, as_list, as_sequences, check_array, one_or_all, states_in
 
 MOST_FRAMES = 2**31  # in a block
@@ -108,7 +109,8 @@ class Stream(Alone[Callable[[], Call]]):
         Parameters
         ----------
         x : array, or dict of name to array for a model of several inputs
-            C-contiguous, of the input's dtype and its frame shape (axes of length 1 may be left out).
+            C-contiguous, of the input's dtype and its frame shape (axes of length 1 may be left out). An input that
+            says how long sequences are (`model.lengths`) is 1: a step is a sequence of one frame.
 
         Returns
         -------
@@ -119,7 +121,7 @@ class Stream(Alone[Callable[[], Call]]):
         Raises
         ------
         ShapeError
-            Wrong shape, dtype or layout, a missing or unknown input, an id out of range.
+            Wrong shape, dtype or layout, a missing or unknown input, an id out of range, a length other than 1.
         NonFiniteError
             The frame holds NaN or infinity, or the state would.
         StateError
@@ -373,6 +375,9 @@ class Stream(Alone[Callable[[], Call]]):
                     "the frame was refused and the state is as it was. "
                     "Clean the input, or open the stream with nonfinite='pass'"
                 )
+        if status == lib.SGRU_E_INDEX and self.model.lengths.inputs:
+            values = {t.name: array for t, array in zip(self.model.inputs, as_list(self.model.inputs, x), strict=True)}
+            raise out_of_range(self.model.lengths, values, self.model.metadata.get("kind"), "this frame")
         raise_for(status, "this frame")
 
     def _checked_frames(self, x: Frames) -> list[Array]:

@@ -111,9 +111,10 @@ class WholeModel:
         dims: Mapping[str, int] | None = None,
         time_axis: Mapping[str, int] | None = None,
         weights: Weights = "f32",
+        values: Mapping[str, npt.ArrayLike] | None = None,
     ) -> None:
-        """`dims`, `time_axis` and `weights` as :func:`streamgru.compile` takes them."""
-        self._images = Images(WholeGraph(path, dims, time_axis, weights))
+        """`dims`, `time_axis`, `weights` and `values` as :func:`streamgru.compile` takes them."""
+        self._images = Images(WholeGraph(path, dims, time_axis, weights, values))
         self.inputs = self._images.graph.inputs
         self.outputs = self._images.graph.outputs
         self._batch_axes: dict[str, int] | None = None

@@ -196,6 +196,7 @@ def _frame(shape: Sequence[int], dtype: np.dtype[Any], rng: np.random.Generator)
 
 def _streamgru_subjects(model: streamgru.Model, rng: np.random.Generator, stack: ExitStack) -> list[Subject]:
     frames = {t.name: _frame(t.shape, t.dtype, rng) for t in model.inputs}
+    frames |= {name: np.ones_like(frames[name]) for name in model.lengths.inputs}
     blocks = {t.name: np.stack([frames[t.name]] * BLOCK, axis=t.time_axis or 0) for t in model.inputs}
     one = len(frames) == 1
     x = next(iter(frames.values())) if one else frames

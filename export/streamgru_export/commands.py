@@ -50,14 +50,28 @@ def _compile(args: argparse.Namespace) -> Answer:
     if args.samples is not None:
         if args.tolerance is None:
             raise OptionError("--samples are frames for --tolerance: give both")
-        samples = read_frames(args.samples, streamgru.load(args.onnx).inputs)
-    compiled = streamgru.compile(args.onnx, output, weights=args.weights, tolerance=args.tolerance, samples=samples)
+        samples = read_frames(args.samples, streamgru.load(args.onnx, values=dict(args.value)).inputs)
+    compiled = streamgru.compile(
+        args.onnx, output, weights=args.weights, tolerance=args.tolerance, samples=samples, values=dict(args.value)
+    )
     size = output.stat().st_size
     errors = {name: error.relative for name, error in compiled.errors.items()}
     text = [f"wrote {output}, {size:,} bytes"]
     text += [f"{args.weights} weights move {name} by {error:.3%} of its RMS" for name, error in errors.items()]
     data = {"ok": True, "sgru": str(output), "bytes": size, "weights": args.weights, "errors": errors}
     return True, data, "\n".join(text)
+
+
+def _value(text: str) -> tuple[str, int | float | list[int | float]]:
+    """INPUT=NUMBER, or INPUT=NUMBER,NUMBER for an input of several."""
+    name, _, written = text.rpartition("=")
+    try:
+        numbers = [int(n) if n.strip().lstrip("+-").isdigit() else float(n) for n in written.split(",")]
+    except ValueError:
+        numbers = []
+    if not name or not numbers:
+        raise argparse.ArgumentTypeError(f"INPUT=NUMBER was expected, such as sr=16000, not {text!r:.100}")
+    return name, numbers[0] if len(numbers) == 1 else numbers
 
 
 def _embed(args: argparse.Namespace) -> Answer:
@@ -188,6 +202,10 @@ def _add_compile(command: Add) -> None:
         "--tolerance", type=float, help="refuse weights that move an output by more of its RMS, such as 0.02 (RMSE)"
     )
     sub.add_argument("--samples", type=Path, metavar="FRAMES", help="frames to measure that on, as for `streamgru run`")
+    sub.add_argument(
+        "--value", action="append", default=[], type=_value, metavar="INPUT=NUMBER",
+        help="bind an input to the value that it always has, such as sr=16000; may be given again",
+    )  # fmt: skip
 
 
 def _add_embed(command: Add) -> None:

@@ -37,14 +37,16 @@ def id_tables(proto: onnx.ModelProto) -> dict[str, int]:
 def random_frames(model: Model, tables: Mapping[str, int], steps: int, seed: int) -> dict[str, Array]:
     """For each input [steps, *frame]: standard normal, or ids below the size of the table they index.
 
-    An input without a time axis in a sequence graph is the same at every step.
+    An input without a time axis in a sequence graph is the same at every step. A length is 1: each is a sequence.
     """
     rng = np.random.default_rng(seed)
     sequence = any(t.time_axis is not None for t in model.inputs)
     frames = {}
     for tensor in model.inputs:
         shape = (steps, *tensor.shape)
-        if tensor.dtype.kind == "f":
+        if tensor.name in model.lengths.inputs:
+            values = np.ones(shape, tensor.dtype)
+        elif tensor.dtype.kind == "f":
             values = rng.standard_normal(shape).astype(tensor.dtype)
         else:
             values = rng.integers(0, tables.get(tensor.name, FLAGS), shape).astype(tensor.dtype)

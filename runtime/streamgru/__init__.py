@@ -17,6 +17,7 @@ from . import _workshop
 from ._isa import available_isas, isa, set_isa
 from .errors import (
     CannotStreamError,
+    ConcurrencyError,
     DataError,
     ExportError,
     FaultError,
@@ -56,6 +57,7 @@ __version__ = "0.1.0"
 __all__ = [
     "CannotStreamError",
     "Compiled",
+    "ConcurrencyError",
     "DataError",
     "ExportError",
     "ExportResult",

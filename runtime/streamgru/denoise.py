@@ -21,6 +21,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._alone import Alone, alone
 from ._disk import opened, writing
 from ._options import as_path, whole_number
 from ._types import Array
@@ -63,7 +64,7 @@ class Bands:
         return np.fft.irfft(x * (gains @ self.weights), 2 * self.hop) * self.window
 
 
-class Denoiser:
+class Denoiser(Alone[bool]):
     """A stream of samples without the noise.
 
     Parameters
@@ -107,14 +108,20 @@ class Denoiser:
         self._shape = x.shape
         self._bands = Bands(self.hop, centres)
         self._stream = model.stream()
-        self.reset()
+        self._reset()
+        self._turn = True
 
+    @alone
     def reset(self) -> None:
         """Forget all that was heard."""
+        self._reset()
+
+    def _reset(self) -> None:
         self._stream.reset()
         self._before = np.zeros(self.hop)  # the last hop of samples
         self._tail = np.zeros(self.hop)  # what the last frame adds to the next hop
 
+    @alone
     def step(self, samples: Array) -> NDArray[np.float32]:
         """The next `hop` samples in ±1 -> the denoised hop before. [hop] of float32.
 
@@ -124,7 +131,12 @@ class Denoiser:
             Another number of samples.
         NonFiniteError
             A sample is no number; the state is as it was.
+        ConcurrencyError
+            Another thread is in it.
         """
+        return self._step(samples)
+
+    def _step(self, samples: Array) -> NDArray[np.float32]:
         new = np.asarray(samples, np.float64)
         if new.shape != (self.hop,):
             raise ShapeError(f"a step takes {self.hop} samples, got shape {list(new.shape)}")
@@ -136,13 +148,14 @@ class Denoiser:
         self._before, self._tail = new, out[self.hop :]
         return done.astype(np.float32)
 
+    @alone
     def denoise(self, samples: Array) -> NDArray[np.float32]:
         """A whole recording [N], from a fresh state; the output is as long and not late."""
-        self.reset()
+        self._reset()
         hops = -(-len(samples) // self.hop) + 1
         padded = np.zeros(hops * self.hop)
         padded[: len(samples)] = samples
-        out = np.concatenate([self.step(hop) for hop in padded.reshape(hops, self.hop)])
+        out = np.concatenate([self._step(hop) for hop in padded.reshape(hops, self.hop)])
         return out[self.hop :][: len(samples)]
 
 

@@ -102,6 +102,10 @@ class SlotError(StreamgruError, LookupError):
     """A slot of a pool that is not open, of another pool, or named twice in a step; or no slot is free."""
 
 
+class ConcurrencyError(StreamgruError, RuntimeError):
+    """Another call is in progress on the same stream or pool, or was when the process was forked. Nothing was done."""
+
+
 class NonFiniteError(StreamgruError, ArithmeticError):
     """A NaN or an infinity in a frame, or one that arose in the state. The state is as it was."""
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -16,10 +17,12 @@ from ._disk import write_bytes
 from ._kernel import ffi, lib
 from ._options import as_path
 from ._status import aligned, raise_for
-from ._threads import checked_threads
+from ._threads import checked_threads, most_threads
 from ._types import Json
+from .bound import are_bound
 from .errors import ImageError
 from .layout import ALIGN, Dtype, header_of
+from .lengths import lengths_of
 from .tensors import FRAME_DTYPES, TensorInfo
 
 
@@ -29,6 +32,8 @@ class Image:
     Attributes
     ----------
     inputs, outputs, states : tuple of TensorInfo
+    lengths : Lengths
+        Which inputs say how long sequences are; mostly none.
     metadata : dict
         Where the model came from: ``source``, ``sha256``, ``producer``, ``kind``, ``time_axis``, ``notes``,
         ``weights``. Where they were given to the export also ``sample_rate`` in hertz, ``labels``, ``normalisation``;
@@ -69,6 +74,7 @@ class Image:
         self.inputs = self._tensors(lib.SGRU_INPUT, self._c.n_inputs)
         self.outputs = self._tensors(lib.SGRU_OUTPUT, self._c.n_outputs)
         self.states = self._tensors(lib.SGRU_STATE, self._c.n_states)
+        self.lengths = lengths_of(self.metadata, self.inputs, self.states, name)
 
     def _tensors(self, kind: int, count: int) -> tuple[TensorInfo, ...]:
         axes = self.metadata.get("time_axis") or {}
@@ -101,6 +107,17 @@ class Image:
         """The bytes of the ``.sgru`` file."""
         return self._image.tobytes()
 
+    def __copy__(self) -> Self:
+        """Itself, for nothing in it ever changes."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[object, ...]]:
+        """Pickles as its image."""
+        return _revived, (type(self), self.image, self.threads)
+
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the image: whoever reads `path`, whatever happens, finds the old file or the new one, whole.
 
@@ -132,6 +149,14 @@ class Image:
         return f"<streamgru.{type(self).__name__} " + "inputs: {}; outputs: {}; states: {}>".format(*names)
 
 
+I = TypeVar("I", bound=Image)  # noqa: E741 - of images
+
+
+def _revived(cls: type[I], image: bytes, threads: int) -> I:
+    """A pickled model, on no more threads than this machine has."""
+    return cls(image, "the pickled model", threads=min(threads, most_threads()))
+
+
 def _metadata(image: npt.NDArray[np.uint8], name: str) -> Json:
     """The JSON block of an image that the core has found whole."""
     header = header_of(image)
@@ -142,7 +167,13 @@ def _metadata(image: npt.NDArray[np.uint8], name: str) -> Json:
         raise ImageError(f"{name}: the JSON block cannot be read: {error}") from error
     if not isinstance(block, dict):
         raise ImageError(f"{name}: the JSON block is no object")
-    for key, fits in (("time_axis", _are_axes), ("batch_axis", _are_axes), ("states", _are_states), *TEXTS):
+    for key, fits in (
+        ("time_axis", _are_axes),
+        ("batch_axis", _are_axes),
+        ("states", _are_states),
+        ("bound", are_bound),
+        *TEXTS,
+    ):
         if block.get(key) is not None and not fits(block[key]):
             raise ImageError(f"{name}: {key!r} in the JSON block is not what docs/format.md says")
     return block

@@ -22,6 +22,7 @@ from .tensors import TensorInfo
 FRAMES = 16  # of a model that runs whole, for its figures
 ABOUT = ("sample_rate", "labels", "normalisation", "meta")
 MOST_TEXT = 100  # of one of them
+MOST_BOUND = 8  # numbers of a bound input
 
 
 def describe(path: Path) -> Json:
@@ -59,6 +60,8 @@ def describe(path: Path) -> Json:
         "refusals": refusals,
         "frames": FRAMES if about.get("kind") == "whole" and refusals else 1,
         **{name: [_tensor(t) for t in getattr(model, name)] for name in ("inputs", "outputs", "states")},
+        "lengths": list(model.lengths.inputs),
+        "bound": about.get("bound") or {},
         "nodes": about.get("nodes") or {},
         "notes": [note.as_json() for note in notes_of(about)],
         "about": {key: about[key] for key in ABOUT if about.get(key) is not None},
@@ -95,13 +98,18 @@ def _ports(data: Json) -> list[str]:
     lines = []
     for kind in ("inputs", "outputs", "states"):
         for t in data[kind]:
+            is_length = kind == "inputs" and t["name"] in data["lengths"]
+            length = (", a length: 1 in a step" if data["streams"] else ", a length") if is_length else ""
             time = f", time axis {t['time_axis']} left out" if t["time_axis"] is not None else ""
             pair = (
                 " instead of input '{}' and output '{}'".format(*map(printable, t["replaces"]))
                 if "replaces" in t
                 else ""
             )
-            lines.append(f"{kind[:-1]:<8} {printable(t['name']):<24} {t['dtype']:<8} {t['shape']}{time}{pair}")
+            lines.append(f"{kind[:-1]:<8} {printable(t['name']):<24} {t['dtype']:<8} {t['shape']}{time}{length}{pair}")
+    for name, b in data["bound"].items():
+        value = str(b["values"][:MOST_BOUND])
+        lines.append(f"{'bound':<8} {printable(name):<24} {b['dtype']:<8} {b['shape']} is always {value}")
     return lines
 
 

@@ -111,7 +111,8 @@ class Model(Image):
         Parameters
         ----------
         x : array, or dict of name to array for a model of several inputs
-            What the ONNX graph takes; for a graph of one step, frames stacked on a new first axis.
+            What the ONNX graph takes; for a graph of one step, frames stacked on a new first axis. An input that says
+            how long the sequences are (ONNX's sequence_lens) is obeyed as the graph has it.
         lengths : sequence of int, optional
             How many frames of each sequence of the batch are valid. Each gives what it gives alone; what an output has
             beyond that is zero, and one without a time axis (a final state) is that of the last valid frame. The batch
@@ -156,6 +157,7 @@ def load(
     dims: Mapping[str, int] | None = None,
     time_axis: Mapping[str, int] | None = None,
     state: Iterable[tuple[str, str]] | None = None,
+    values: Mapping[str, npt.ArrayLike] | None = None,
     tolerance: float | None = None,
     samples: Frames | None = None,
     mapped: bool = False,
@@ -171,6 +173,7 @@ def load(
     batch: int = 1,
     dims: Mapping[str, int] | None = None,
     time_axis: Mapping[str, int] | None = None,
+    values: Mapping[str, npt.ArrayLike] | None = None,
     tolerance: float | None = None,
     samples: Frames | None = None,
     threads: int = 1,
@@ -184,6 +187,7 @@ def load(
     weights: Weights = "f32",
     dims: Mapping[str, int] | None = None,
     time_axis: Mapping[str, int] | None = None,
+    values: Mapping[str, npt.ArrayLike] | None = None,
 ) -> WholeModel: ...
 def load(
     path: AnyPath,
@@ -195,6 +199,7 @@ def load(
     dims: Mapping[str, int] | None = None,
     time_axis: Mapping[str, int] | None = None,
     state: Iterable[tuple[str, str]] | None = None,
+    values: Mapping[str, npt.ArrayLike] | None = None,
     tolerance: float | None = None,
     samples: Frames | None = None,
     mapped: bool = False,
@@ -213,7 +218,7 @@ def load(
         For ``.onnx``: one frame at a time with the state kept; or the graph as it stands, for whole sequences, which a
         model that looks into the future needs. With ``length=`` it is bound to that many frames, else it takes any:
         a :class:`WholeModel`, compiled for each length it meets.
-    length, weights, batch, dims, time_axis, state, tolerance, samples
+    length, weights, batch, dims, time_axis, state, values, tolerance, samples
         For ``.onnx``: as :func:`streamgru.compile`.
     mapped : bool
         Map an image instead of reading it: processes share its memory, but whoever truncates the file while it is
@@ -236,7 +241,7 @@ def load(
     path = as_path("path", path)
     given: Json = {
         "mode": mode, "length": length, "weights": weights, "batch": batch, "dims": dims, "time_axis": time_axis,
-        "state": state, "tolerance": tolerance, "samples": samples,
+        "state": state, "values": values, "tolerance": tolerance, "samples": samples,
     }  # fmt: skip
     said = {k: v for k, v in given.items() if (not _is(v, UNSAID[k]) if k in UNSAID else v is not None)}
     threads = checked_threads(threads)
@@ -251,9 +256,9 @@ def load(
     one_of("mode", mode, ("stream", "whole"))
     purpose = f"{path}: reading ONNX"
     if mode == "whole" and length is None:
-        if unfit := said.keys() - {"mode", "weights", "dims", "time_axis"}:
+        if unfit := said.keys() - {"mode", "weights", "dims", "time_axis", "values"}:
             raise OptionError(f"mode='whole' without length= takes no {min(unfit)!r}: give the length, or leave it out")
-        whole: WholeModel = workshop("whole.model", purpose).WholeModel(path, dims, time_axis, weights)
+        whole: WholeModel = workshop("whole.model", purpose).WholeModel(path, dims, time_axis, weights, values)
         return whole
     compiled = workshop("compiler.compile", purpose).compile(path, **said)
     return Model(compiled.image, str(path), threads=threads)

@@ -40,7 +40,7 @@ def profile(model: Model, seed: int = 0) -> list[OperatorProfile]:
     ----------
     model : Model
     seed : int
-        Of the random frame; an input of another dtype than float is zeros.
+        Of the random frame; an input of another dtype than float is zeros, a length 1.
     """
     codes, weights = _operators(model)
     times = _times(model, seed, len(codes))
@@ -59,8 +59,9 @@ def _times(model: Model, seed: int, count: int) -> Array:
     clock = ffi.addressof(lib, "sgru_nanoseconds")
     steps = np.zeros((STEPS, count + 1), np.uint64)
     with model.stream(block=1, nonfinite="pass") as stream:
-        for x in stream._inputs:
-            x[...] = random.standard_normal(x.shape) if x.dtype.kind == "f" else 0
+        for tensor, x in zip(model.inputs, stream._inputs, strict=True):
+            other = int(tensor.name in model.lengths.inputs)
+            x[...] = random.standard_normal(x.shape) if x.dtype.kind == "f" else other
         for _ in range(WARM_UP):
             stream.step_inplace()
         done, end = 0, time.monotonic() + LONGEST

@@ -11,6 +11,7 @@ import numpy.typing as npt
 from ._types import Array, Frames
 from .errors import ModelError, ShapeError
 from .image import Image
+from .lengths import of_sequence
 from .stream import Stream
 from .tensors import TensorInfo, as_frame, as_frames, as_list, by_name, one_or_all
 
@@ -33,6 +34,8 @@ def run_fresh(stream: Stream, x: Frames, lengths: npt.ArrayLike | None) -> Array
     if valid is not None:
         frames = {t: _zero_padded(t, array, valid) for t, array in frames.items()}
     frames |= {t: np.repeat(as_frame(t, given[t])[None], count, axis=0) for t in given.keys() & still}
+    if model.lengths.state:
+        stream.set_state({model.lengths.state: of_sequence(count)})
     results = by_name(model.outputs, stream.run({t.name: _unmoved(t, frames[t]) for t in model.inputs}))
     ends = np.array([count]) if valid is None else valid
     done = {t: np.moveaxis(results[t.name], t.time_axis or 0, 0) for t in model.outputs}

@@ -90,8 +90,9 @@ class Joined(nn.Module):
 class Raw(nn.Module):
     """x @ W + h @ U + b."""
 
-    def __init__(self, before=False, blend="(1-z)*h+z*n"):
+    def __init__(self, before=False, blend="(1-z)*h+z*n", tanh=TANH):
         super().__init__()
+        self.tanh = tanh
         self.W, self.U = nn.Parameter(torch.randn(3, I, H) / 3), nn.Parameter(torch.randn(3, H, H) / 3)
         self.b, self.before, self.blend = nn.Parameter(torch.randn(4, H) / 3), before, BLENDS[blend]
 
@@ -99,7 +100,7 @@ class Raw(nn.Module):
         W, U, b = self.W, self.U, self.b
         z, r = SIGMA(x @ W[0] + h @ U[0] + b[0]), SIGMA(b[1] + x @ W[1] + h @ U[1])
         inner = (r * h) @ U[2] if self.before else r * (h @ U[2] + b[3])
-        return self.blend(z, TANH(x @ W[2] + inner + b[2]), h)
+        return self.blend(z, self.tanh(x @ W[2] + inner + b[2]), h)
 
 
 class Net(nn.Module):

@@ -9,10 +9,14 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Never, TypeAlias
 
+import numpy.typing as npt
+
+from streamgru import bound
 from streamgru._disk import write_bytes
 from streamgru._options import as_path, refuse_unknown
 from streamgru._types import Frames
 from streamgru.errors import ModelError
+from streamgru.lengths import Lengths
 from streamgru.model import Model, Weights
 from streamgru.notes import Note, plain
 
@@ -21,10 +25,11 @@ from ..properties import time_axes
 from .accuracy import OutputError, judge, measure
 from .census import Census, census
 from .graph.blame import blaming
+from .graph.bound import bind_inputs
 from .graph.graph import Graph
 from .graph.onnx_reader import read
 from .lower.batchnorm import fold_batch_norm
-from .lower.lower import lower
+from .lower.lower import check_operators, lower
 from .options import Mode, Options, checked
 from .program import image as images
 from .program.copies import merge_copies_in_place
@@ -34,6 +39,7 @@ from .program.program import Program, Tensor
 from .program.weights import convert_in_place
 from .static.specialise import Specialiser
 from .stream.one_frame import Static, streaming, whole
+from .stream.places import PROBES
 from .stream.timeline import Timeline, find_time, refuse_bound_time
 from .suspicions import suspicions
 from .verify import check_model, verify
@@ -95,6 +101,7 @@ def compile(
     dims: Mapping[str, int] | None = None,
     time_axis: Mapping[str, int] | None = None,
     state: Iterable[tuple[str, str]] | None = None,
+    values: Mapping[str, npt.ArrayLike] | None = None,
     length: int | None = None,
     weights: Weights = "f32",
     tolerance: float | None = None,
@@ -121,6 +128,9 @@ def compile(
     state : iterable of (input, output), optional
         The state pairs of a step graph; what is found otherwise is then not used. With none the graph stays as it is,
         its states inputs and outputs.
+    values : mapping, optional
+        Input name -> the value that it always has, such as {"sr": 16000}: it is no input any more, and an If or a shape
+        that hangs on it can be compiled. The image notes it as ``bound``.
     length : int, optional
         For mode="whole": the number of frames.
     weights : {"f32", "f16", "i8"}
@@ -161,8 +171,8 @@ def compile(
     refuse_unknown(compile, unknown)
     path = None if path is None else as_path("path", path)
     options = checked(
-        mode=mode, batch=batch, dims=dims, time_axis=time_axis, state=state, length=length, weights=weights,
-        tolerance=tolerance, samples=samples,
+        mode=mode, batch=batch, dims=dims, time_axis=time_axis, state=state, values=values, length=length,
+        weights=weights, tolerance=tolerance, samples=samples,
     )  # fmt: skip
     with blaming():
         compiled = stages(source, options)
@@ -178,8 +188,9 @@ def stages(source: Source, options: Options) -> Compiled:
     """Every stage, in order. Each gives something new, but for those whose names say that they change a program in
     place; what a stage leaves behind is verified before the next begins (`find_time`, `streaming` and `whole` do so
     after each pass of their own)."""
-    graph = check_model(source if isinstance(source, Graph) else read(source))
+    graph = bind_inputs(check_model(source if isinstance(source, Graph) else read(source)), options.values)
     timeline = _time(graph, options)
+    check_operators(timeline.at(PROBES[0] if timeline.time else 1))
     static = whole(timeline, options.length) if options.mode == "whole" else streaming(timeline, options.state)
     notes = [*plain([*graph.notes, *static.graph.recognised.values()]), *suspicions(static.graph), *plain(static.notes)]
     static = replace(static, graph=fold_batch_norm(static.graph))
@@ -248,7 +259,15 @@ def _about(static: Static, program: Program, timeline: Timeline, options: Option
         "time_axis": {n: static.axes.get(n) for n in names} if static.kind != "whole" else {},
         "batch_axis": {n: batch_axes[n] for n in names if n in batch_axes},
         "states": states,
+        **_lengths(static.lengths, {t.name for t in program.inputs}),
+        **({"bound": bound.as_json(graph.bound)} if graph.bound else {}),
     }
+
+
+def _lengths(lengths: Lengths, inputs: set[str]) -> dict[str, Any]:
+    """Which inputs say how long sequences are; nothing where none does."""
+    names = [name for name in lengths.inputs if name in inputs]
+    return {"lengths": {"inputs": names, "state": lengths.state or None}} if names else {}
 
 
 def _convert_in_place(program: Program, about: dict[str, Any], options: Options) -> dict[str, OutputError]:

@@ -6,13 +6,17 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias, get_args
 
+import numpy as np
+import numpy.typing as npt
+
 from streamgru._options import one_of, whole_number, zero_or_more
-from streamgru._types import Frames
+from streamgru._types import Array, Frames
 from streamgru.errors import OptionError
 from streamgru.model import Weights
 
 Mode: TypeAlias = Literal["stream", "whole"]
 SHARE = "a share of an output's RMS, such as 0.02"
+MOST_BOUND = 1024  # numbers of a bound input: they stand in the image's metadata
 MOST = 2**31 - 1  # of a dimension: the C core counts elements in 31 bits
 
 
@@ -29,6 +33,7 @@ class Options:
     weights: Weights = "f32"
     tolerance: float | None = None
     samples: Frames | None = None
+    values: Mapping[str, Array] = field(default_factory=dict)  # inputs bound to a constant
 
 
 def checked(
@@ -38,6 +43,7 @@ def checked(
     dims: Mapping[str, int] | None,
     time_axis: Mapping[str, int] | None,
     state: Iterable[tuple[str, str]] | None,
+    values: Mapping[str, npt.ArrayLike] | None,
     length: int | None,
     weights: str,
     tolerance: float | None,
@@ -60,6 +66,7 @@ def checked(
         dims=numbers("dims", dims, 1),
         time_axis=numbers("time_axis", time_axis, -MOST),
         state=None if state is None else _pairs(state),
+        values=bound_values(values),
         length=None if length is None else whole_number("length", length, 1, MOST),
         weights=weights,  # type: ignore[arg-type]
         tolerance=None if tolerance is None else zero_or_more("tolerance", tolerance, SHARE),
@@ -72,6 +79,23 @@ def numbers(option: str, given: Mapping[str, int] | None, low: int) -> dict[str,
     if not isinstance(given, (Mapping, type(None))):
         raise OptionError(f"{option} gives a number for each name, such as {{'T': 1}}, not {given!r:.100}")
     return {name: whole_number(f"{option}[{name!r}]", n, low, MOST) for name, n in (given or {}).items()}
+
+
+def bound_values(given: Mapping[str, npt.ArrayLike] | None) -> dict[str, Array]:
+    """A value for each name. OptionError where it is none, or of more numbers than metadata should hold."""
+    if not isinstance(given, (Mapping, type(None))):
+        raise OptionError(f"values gives a value for each input, such as {{'sr': 16000}}, not {given!r:.100}")
+    return {str(name): _value(name, value) for name, value in (given or {}).items()}
+
+
+def _value(name: object, value: npt.ArrayLike) -> Array:
+    try:
+        array = np.asarray(value)
+    except ValueError:  # lists of unequal lengths
+        array = np.empty(0)
+    if not isinstance(name, str) or array.dtype.kind not in "biuf" or not 0 < array.size <= MOST_BOUND:
+        raise OptionError(f"values[{name!r:.100}] is a number, or an array of at most {MOST_BOUND}, not {value!r:.100}")
+    return array
 
 
 def _pairs(pairs: Iterable[tuple[str, str]]) -> tuple[tuple[str, str], ...]:

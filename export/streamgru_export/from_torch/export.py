@@ -320,8 +320,9 @@ class _Job:
 
 
 def _written(job: _Job, draft: Path, exporter: Exporter, *, branching: bool) -> tuple[Verified, Path | None]:
-    """Write the draft and verify it; gives the file of its weights too, where that is another. Where the default exporter fails, the other is recommended if it does not;
-    never for a module that branches on values, of which it would write one branch."""
+    """Write the draft and verify it; gives the file of its weights too, where that is another. Where the default
+    exporter fails, the other is recommended if it does not; never for a module that branches on values, of which it
+    would write one branch."""
     try:
         return _write(job, draft, exporter)
     except ExportError as error:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from streamgru._types import Array, Frames
+from streamgru.bound import bound_values
 from streamgru.errors import StreamgruError
 from streamgru.model import Model, NonFinite
 from streamgru.notes import Note, notes_of
@@ -95,8 +96,10 @@ class Case:
         return {name: frames[step] for name, frames in self.frames.items()}
 
     def feed(self, first: int, last: int) -> Arrays:
-        """The steps first ... last - 1, as a graph takes them in one call."""
-        return {t.name: _as_sequence(t, self.frames[t.name][first:last]) for t in self.model.inputs}
+        """The steps first ... last - 1, as a graph takes them in one call; a length is that of the call."""
+        whole = {t.name: _as_sequence(t, self.frames[t.name][first:last]) for t in self.model.inputs}
+        lengths = {n: whole[n] * (last - first) for n in self.model.lengths.inputs if self.is_sequence}
+        return {**whole, **lengths, **bound_values(self.model.metadata)}
 
 
 def _as_sequence(tensor: TensorInfo, frames: Array) -> Array:

@@ -12,6 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import get_args
 
+import numpy.typing as npt
 import onnx
 
 from streamgru._options import one_of
@@ -20,10 +21,11 @@ from streamgru.model import Weights
 
 from ..compiler.compile import compile
 from ..compiler.graph.blame import blaming
+from ..compiler.graph.bound import bind_inputs
 from ..compiler.graph.dtypes import WORDS
 from ..compiler.graph.graph import TensorType
 from ..compiler.graph.onnx_reader import read
-from ..compiler.options import MOST, numbers
+from ..compiler.options import MOST, bound_values, numbers
 from ..compiler.static.specialise import specialise
 from ..compiler.stream.timeline import Timeline, find_time
 from ..compiler.verify import check_model
@@ -57,7 +59,7 @@ class WholeGraph:
         Dimensions that are bound for good.
     time_axis : mapping, optional
         Input name -> time axis, where it is not found or not what is meant.
-    weights : {"f32", "f16", "i8"}
+    weights, values
         As :func:`streamgru_export.compile`.
 
     Raises
@@ -72,12 +74,13 @@ class WholeGraph:
         dims: Mapping[str, int] | None = None,
         time_axis: Mapping[str, int] | None = None,
         weights: Weights = "f32",
+        values: Mapping[str, npt.ArrayLike] | None = None,
     ) -> None:
         one_of("weights", weights, get_args(Weights))
         self.fixed = numbers("dims", dims, 1)
         self.time_axis = None if time_axis is None else numbers("time_axis", time_axis, -MOST)
         with blaming():
-            self.graph = check_model(read(source))
+            self.graph = bind_inputs(check_model(read(source)), bound_values(values))
         self.weights = weights
         self.inputs, self.outputs = _declared(source, [p.name for p in self.graph.inputs])
 

@@ -12,7 +12,7 @@ from streamgru_export.compiler.options import MOST, Options, checked
 
 NOTHING = {
     "mode": "stream", "batch": 1, "dims": None, "time_axis": None, "state": None, "length": None, "weights": "f32",
-    "tolerance": None, "samples": None,
+    "tolerance": None, "samples": None, "values": None,
 }  # fmt: skip
 
 
@@ -23,7 +23,7 @@ def test_what_nobody_said():
 def test_what_may_be_said():
     said = {
         "mode": "whole", "batch": np.int64(3), "dims": {"T": 5}, "time_axis": {"x": -1}, "state": [("a", "b")],
-        "length": 7, "weights": "i8", "tolerance": np.float32(0.5), "samples": None,
+        "length": 7, "weights": "i8", "tolerance": np.float32(0.5), "samples": None, "values": None,
     }  # fmt: skip
     options = checked(**said)
     assert options == Options("whole", 3, {"T": 5}, {"x": -1}, (("a", "b"),), 7, "i8", 0.5)
@@ -49,6 +49,12 @@ def test_what_may_be_said():
         ({"state": ["ab"]}, "state takes pairs of an input and the output that continues it, not 'ab'"),
         ({"state": [("a", "b", "c")]}, "state takes pairs"),
         ({"state": [("a", 1)]}, "state takes pairs"),
+        ({"values": 5}, "values gives a value for each input"),
+        ({"values": {"sr": "a"}}, "values['sr'] is a number"),
+        ({"values": {"sr": [[1], [2, 3]]}}, "values['sr'] is a number"),
+        ({"values": {"sr": []}}, "values['sr'] is a number"),
+        ({"values": {"sr": np.zeros(1025)}}, "an array of at most 1024"),
+        ({"values": {1: 2}}, "values[1] is a number"),
         ({"tolerance": -0.1}, "tolerance is a share of an output's RMS"),
         ({"tolerance": float("nan")}, "tolerance is a share"),
         ({"tolerance": "much"}, "tolerance is a share"),

@@ -1,4 +1,4 @@
-"""The two layers that onnx's evaluator gets wrong, against onnxruntime and ONNX's own expected values."""
+"""The layers that onnx's evaluator gets wrong, against onnxruntime and ONNX's own expected values."""
 
 from __future__ import annotations
 
@@ -97,3 +97,12 @@ def test_batch_normalization_is_onnxruntimes(opset, rng):
 def test_batch_normalization_refuses_training():
     with pytest.raises(ValueError, match="eval"):
         batch_normalization(*np.ones((5, 1, 1)), training=True)
+
+
+@pytest.mark.parametrize("op", ["Softmax", "LogSoftmax"])
+@pytest.mark.parametrize("opset", [7, 11, 12, 13])
+@pytest.mark.parametrize("axis", [None, 0, 1, 2, -1])
+def test_softmax_of_every_operator_set_is_onnxruntimes(op, opset, axis, rng):
+    attributes = {} if axis is None else {"axis": axis}
+    actual, expected = run_both(op, [rng.standard_normal((2, 3, 4))], opset, **attributes)
+    np.testing.assert_allclose(actual, expected, rtol=0, atol=SINGLE)

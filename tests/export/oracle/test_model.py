@@ -251,3 +251,20 @@ def test_a_hundred_thousand_steps_take_about_a_minute_at_most(rng):
     y, _ = gru(rng.standard_normal((100_000, 1, hidden)), *weights, linear_before_reset=1)
     gru(y[:, 0], *weights, linear_before_reset=1)
     assert time.monotonic() - start < 90  # 6 s alone on a core; the machine may be busy
+
+
+def test_nodes_in_any_order_are_the_same_graph(rng):
+    """Outside and inside of a branch, which reads what is written behind its node; a circle is none."""
+    inner = [helper.make_node("Neg", ["m"], ["b"]), helper.make_node("Add", ["late", "late"], ["m"])]
+    branch = helper.make_graph(inner, "b", [], [helper.make_tensor_value_info("b", TensorProto.FLOAT, None)])
+    nodes = [
+        helper.make_node("Relu", ["v"], ["y"]),
+        helper.make_node("If", ["yes"], ["v"], then_branch=branch, else_branch=branch),
+        helper.make_node("Exp", ["x"], ["late"]),
+    ]
+    x = rng.standard_normal(4)
+    proto = model_of(nodes, ["x"], ["y"], {"yes": np.array(True)})
+    np.testing.assert_array_equal(Float64Model(proto).run({"x": x})["y"], np.maximum(-2 * np.exp(x), 0))
+    nodes[2] = helper.make_node("Exp", ["y"], ["late"])
+    with pytest.raises(ModelError, match="circle"):
+        Float64Model(model_of(nodes, ["x"], ["y"], {"yes": np.array(True)}))

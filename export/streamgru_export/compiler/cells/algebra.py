@@ -4,13 +4,15 @@
     z = f(Wz·x + Rz·h + bz)      r = f(Wr·x + Rr·h + br)
     n = g(Wn·x + bn + r·(Rn·h + cn))   (linear_before_reset)   or   g(Wn·x + bn + Rn·(r·h))
 
+g may be nothing at all: the candidate is then the sum itself.
+
 Only what reduces to this exactly is a cell. Names and the order of the nodes mean nothing here.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -42,6 +44,9 @@ class Function:
         return self.name == "Sigmoid" or (self.name == "HardSigmoid" and self.numbers[1] == 0.5)
 
 
+NOTHING = Function("Affine", (1.0, 0.0))  # as the GRU operator calls it
+
+
 @dataclass(frozen=True)
 class Gate:
     """function(source)."""
@@ -61,7 +66,23 @@ def gate(rows: Rows, ref: Ref) -> Gate | None:
         return Gate(Function(node.op_type, numbers), rows.resolve(source))
     if node.op_type == "Clip" and clip_bounds(node, rows.constants) == (0.0, 1.0):
         return _hard_sigmoid(rows, rows.resolve(source))
-    return None
+    clipped = _clipped(rows, ref)
+    return None if clipped is None else _hard_sigmoid(rows, clipped)
+
+
+def _clipped(rows: Rows, ref: Ref) -> Ref | None:
+    """x of min(max(x, 0), 1) or max(min(x, 1), 0)."""
+    left = {"Min": 1.0, "Max": 0.0}
+    while left:
+        node = rows.producer(ref)
+        bound = left.pop(node.op_type, None) if node is not None else None
+        operands = rows.operands(ref, node) if node is not None and bound is not None else None
+        sources = [o for o in operands or [] if isinstance(o, Ref)]
+        numbers = [o for o in operands or [] if not isinstance(o, Ref)]
+        if len(sources) != 1 or len(numbers) != 1 or (numbers[0] != bound).any():
+            return None
+        ref = sources[0]
+    return ref
 
 
 def _hard_sigmoid(rows: Rows, ref: Ref) -> Gate:
@@ -93,6 +114,11 @@ class Blend:
     h: Ref | None  # None: the constant `start` stands in its place
     start: Array | None
     swapped: bool
+    is_linear: bool = False  # n is no activation of anything
+
+    def candidate(self, rows: Rows) -> Gate | None:
+        """n as a function of a sum."""
+        return Gate(NOTHING, self.n) if self.is_linear else gate(rows, self.n)
 
 
 def blends(rows: Rows, root: Ref) -> Iterator[Blend]:
@@ -104,6 +130,16 @@ def blends(rows: Rows, root: Ref) -> Iterator[Blend]:
                 blend = _Expansion(rows, z, n).blend(root)
                 if blend is not None:
                     yield blend
+
+
+def linear_blends(rows: Rows, root: Ref) -> Iterator[Blend]:
+    """The same where no activation gives the candidate: what a gate blends are two values of any kind, and which of
+    them is h, only the sums can tell."""
+    for z in sorted(_gates_near(rows, root), key=rows.at, reverse=True)[:4]:
+        for n in _Expansion(rows, z, z).others(root):
+            blend = _Expansion(rows, z, n).blend(root) if gate(rows, n) is None else None
+            if blend is not None:
+                yield replace(blend, is_linear=True)
 
 
 def _gates_near(rows: Rows, root: Ref) -> list[Ref]:
@@ -160,6 +196,24 @@ class _Expansion:
             return _product(parts[0], parts[1]) if len(parts[0]) * len(parts[1]) <= TERMS else atom
         signs = [-1.0] if node.op_type == "Neg" else [1.0, -1.0] if node.op_type == "Sub" else [1.0] * len(parts)
         return _sum([(s, p) for s, p in zip(signs, parts, strict=True)])
+
+    def others(self, root: Ref) -> list[Ref]:
+        """What `root` blends by z, h and the candidate in either order; of a difference of them its two sides too."""
+        if self._is_made_by(root, "Where"):  # two spellings of one blend, as torch.lerp has them
+            root = self._refs(root)[0]
+        refs = {ref for factors in self.polynomial(root) for ref in factors} - {self.z}
+        sides = [side for ref in refs if self._is_made_by(ref, "Add", "Sub") for side in self._refs(ref)]
+        return sorted({*refs, *sides}, key=lambda ref: ref.key) if len(refs) <= 2 else []
+
+    def _is_made_by(self, ref: Ref, *operators: str) -> bool:
+        node = self.rows.producer(ref)
+        return node is not None and node.op_type in operators and bool(self._refs(ref))
+
+    def _refs(self, ref: Ref) -> list[Ref]:
+        """What arithmetic reads, but for constants."""
+        node = self.rows.producer(ref)
+        operands = self.rows.operands(ref, node, _numbers(node)) if node is not None else None
+        return [o for o in operands or [] if isinstance(o, Ref)]
 
     def blend(self, root: Ref) -> Blend | None:
         """`root` as a blend by z of n and one other value."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import chain
 from typing import Literal
 
 import numpy as np
@@ -11,7 +12,7 @@ import numpy as np
 from ..graph.graph import Array
 from ..graph.operators import axis
 from ..graph.rows import Ref, Rows
-from .algebra import DEPTH, Blend, Function, Gate, Sum, Weight, blends, gate, linear
+from .algebra import DEPTH, Blend, Function, Gate, Sum, Weight, blends, gate, linear, linear_blends
 
 Weights = tuple[Weight, ...]  # summed; nearly always one
 
@@ -119,7 +120,7 @@ def find_cell(rows: Rows, root: str) -> Cell | None:
     if rows.types[root].dtype != np.float32 or not rows.types[root].shape:
         return None
     ref = Ref(root, None, 0, rows.matrix(root)[1])
-    for blend in blends(rows, ref):
+    for blend in chain(blends(rows, ref), linear_blends(rows, ref)):
         cell = _Reader(rows, blend).cell(root)
         if cell is not None:
             return cell
@@ -134,7 +135,7 @@ class _Reader:
         self.size = blend.z.hi - blend.z.lo
 
     def cell(self, root: str) -> Cell | None:
-        z, n = gate(self.rows, self.blend.z), gate(self.rows, self.blend.n)
+        z, n = gate(self.rows, self.blend.z), self.blend.candidate(self.rows)
         if z is None or n is None or (self.blend.swapped and not z.function.mirrors):
             return None
         candidate = self._candidate(n)

@@ -9,16 +9,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
-import numpy as np
-
 from ..graph.builder import Builder
-from ..graph.graph import Graph, Node, live_nodes
+from ..graph.graph import Graph, live_nodes
+from ..graph.order import in_order
 from ..graph.rows import Ref, Rows
 from .cells import Cell, find_cell
 from .unrolled import Unrolled, chains
 
 ROOTS = {"Add", "Sub", "Sum", "Neg", "Where"}
-GATES = {"Sigmoid", "HardSigmoid", "Clip"}
+GATES = {"Sigmoid", "HardSigmoid", "Clip", "Min"}
 
 
 def recognise(graph: Graph) -> Graph:
@@ -146,24 +145,3 @@ def _spellings(rows: Rows, ref: Ref) -> Iterable[str]:
 
 def _form(cell: Cell) -> str:
     return f"linear_before_reset={cell.parameters.linear_before_reset}"
-
-
-def in_order(nodes: list[Node]) -> list[Node]:
-    """Every node after those that it reads; otherwise as they stand."""
-    producers = {o: i for i, n in enumerate(nodes) for o in n.outputs if o}
-    done = np.zeros(len(nodes), bool)
-    order: list[Node] = []
-    for first in range(len(nodes)):
-        todo = [first]
-        while todo:
-            i = todo[-1]
-            before = [] if done[i] else [p for p in (producers.get(name, i) for name in nodes[i].inputs) if not done[p]]
-            before = [p for p in before if p != i]
-            if before:
-                todo += before
-                continue
-            todo.pop()
-            if not done[i]:
-                done[i] = True
-                order.append(nodes[i])
-    return order

@@ -33,3 +33,6 @@ TO_ONNX = {held: code for code, held in FROM_ONNX.items()}
 ROUNDED = HELD.keys() - FROM_ONNX.keys()  # floats of other widths: all become float32
 WORDS = {t.code: t.word for t in TABLE}
 FED = {t.word: t.held if t.numpy is None else t.numpy for t in TABLE}  # arrays of them, as a caller has them
+# What a quantised model is made of, and what to do with one.
+NARROWER = {TensorProto.INT8, TensorProto.UINT8}
+QUANTISED = "A quantised model: give the float model that it was made from; weights='i8' stores its matrices as bytes"

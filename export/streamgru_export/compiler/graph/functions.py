@@ -12,6 +12,7 @@ from onnx import inliner
 from streamgru.errors import ModelError
 
 from .budget import Budget
+from .order import sort_in_place
 
 COPIES = 4  # of the model, that onnx makes to write them out
 Key = tuple[str, str, str]  # domain, name, overload
@@ -39,6 +40,8 @@ def inline_functions(model: onnx.ModelProto, budget: Budget) -> onnx.ModelProto:
         raise ModelError(f"with its functions written out the model has more than {max_nodes} nodes")
     budget.claim("the model's functions (keep large weights in a file beside the model)", 0,
                  COPIES * (model.ByteSize() + size))  # fmt: skip
+    for function in model.functions:  # the inliner takes them in order only
+        sort_in_place(function)
     try:
         return inliner.inline_local_functions(model)
     except (RuntimeError, ValueError) as error:

@@ -90,6 +90,7 @@ class Graph:
     # First output of a GRU that the file had in pieces -> note.
     recognised: dict[str, str] = field(default_factory=dict)
     pieces: set[str] = field(default_factory=set)  # outputs of the nodes that were those pieces
+    bound: dict[str, Array] = field(default_factory=dict)  # inputs of the file that are constants here
 
     def producers(self) -> dict[str, Node]:
         """Value name -> the node that computes it."""

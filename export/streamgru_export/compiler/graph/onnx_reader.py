@@ -1,5 +1,6 @@
 """Reads an ONNX model into a :class:`~streamgru_export.compiler.graph.graph.Graph`. It interprets nothing but the file
-format; whether its values stand in order is for verify.py to say.
+format. Nodes may stand in any order, as onnxruntime takes them; whether every value is written, and once, is for
+verify.py to say.
 
 Nothing in the file is trusted: sizes are limited, external data stays inside the model's folder, declared
 output shapes are kept only as claims. float16, bfloat16 and float64 become float32, with a note.
@@ -29,11 +30,12 @@ from streamgru.layout import MAX_RANK
 
 from ...lost_reset import is_of_torch
 from .budget import ENTRY, MAX_BYTES, Budget
-from .dtypes import HELD, ROUNDED
+from .dtypes import HELD, NARROWER, QUANTISED, ROUNDED
 from .external_data import load_external
 from .functions import inline_functions
 from .graph import Array, Dim, Graph, Node, Port
 from .operators import MAX_OPSET, MIN_OPSET
+from .order import in_order
 from .schema import check_attribute_types, check_form
 from .wire import check_size
 
@@ -42,7 +44,6 @@ MAX_TENSOR_BYTES = 2**31
 MAX_DEPTH = 16  # of subgraphs inside subgraphs
 NUMBER = 50  # bytes, and nanoseconds, that a number takes in Python
 
-NARROWER = {TensorProto.INT8, TensorProto.UINT8}
 # What Einsum can say. At another character onnx's shape inference does not end.
 EQUATION = re.compile(r"[A-Za-z., ]*(->[A-Za-z. ]*)?")
 
@@ -140,6 +141,7 @@ class _Reader:
         graph = Graph(proto.name, [], inputs, outputs, constants, opset)
         for node in proto.node:
             self._node(node, graph, depth)
+        graph.nodes = in_order(graph.nodes)
         return graph
 
     def _port(self, value: onnx.ValueInfoProto, depth: int) -> Port:
@@ -165,7 +167,7 @@ class _Reader:
             self.narrowed.add(TensorProto.DataType.Name(code).lower())
         if code not in HELD:
             name = TensorProto.DataType.Name(code) if code in TensorProto.DataType.values() else str(code)
-            hint = ". A quantised model: give the float model that it was made from" if code in NARROWER else ""
+            hint = f". {QUANTISED}" if code in NARROWER else ""
             raise ModelError(f"{who} has the dtype {name.lower()}; float, int64, int32 and bool are supported{hint}")
         return HELD[code]
 

@@ -173,6 +173,14 @@ def perm(node: Node, rank: int) -> list[int]:
     return list(range(rank))[::-1] if given is None else given
 
 
+def reversal(node: Node) -> tuple[int, int]:
+    """The time and the batch axis of a ReverseSequence: its first two axes, in either order."""
+    axes = integer(node, "time_axis"), integer(node, "batch_axis")
+    if set(axes) != {0, 1}:
+        raise ModelError(f"{node}: time_axis={axes[0]}, batch_axis={axes[1]}; one of them is 0, and the other 1")
+    return axes
+
+
 # ---- parts of a value ----
 
 

@@ -31,6 +31,9 @@ JOINED = {"Sum", "Mean", "Min", "Max"}
 RESHAPES = {"Reshape", "Flatten", "Squeeze", "Unsqueeze"}
 WINDOWS = {"Conv", "ConvTranspose", "MaxPool", "AveragePool"}
 
+# onnxruntime has it in every operator set, and its optimiser writes it into graphs of older ones than ONNX does.
+FORETOLD = {"LayerNormalization": 17}
+
 Shape = tuple[int, ...]
 Dtypes = tuple[np.dtype[Any] | None, ...]
 
@@ -57,7 +60,7 @@ def schema_of(node: Node, opset: int) -> OpSchema:
 @lru_cache(maxsize=4096)
 def _schema(op_type: str, opset: int) -> OpSchema | None:
     try:
-        return onnx.defs.get_schema(op_type, opset, "")
+        return onnx.defs.get_schema(op_type, max(opset, FORETOLD.get(op_type, 0)), "")
     except onnx.defs.SchemaError:
         return None
 
@@ -302,9 +305,17 @@ def _scatter_nd(node: Node, shapes: list[Shape | None]) -> None:
     _expect(node, fits, f"data {list(data)}, indices {list(indices)} and updates {list(updates)}")
 
 
+def _reversed(node: Node, shapes: list[Shape | None]) -> None:
+    """ReverseSequence: a length for each entry of the batch."""
+    x, lens, batch = _first(shapes), _given(shapes, 1) or (), node.attrs.get("batch_axis", 1)
+    fits = len(x) >= 2 and batch in (0, 1) and lens == (x[batch],)
+    _expect(node, fits, f"X {list(x)}, batch_axis {batch} and sequence_lens {list(lens)}")
+
+
 FITS: dict[str, Callable[[Node, list[Shape | None]], None]] = {
     "Transpose": _transpose, "Conv": _convolution, "ConvTranspose": _convolution, "MaxPool": _pool,
     "AveragePool": _pool, "BatchNormalization": _channels, "InstanceNormalization": _channels,
     "GroupNormalization": _groups, "LayerNormalization": _layer_norm, "PRelu": _prelu, "Gemm": _gemm, "Clip": _bounds,
     "GatherElements": _same_ranks, "ScatterElements": _same_ranks, "ScatterND": _scatter_nd,
+    "ReverseSequence": _reversed,
 }  # fmt: skip

@@ -12,6 +12,7 @@ from streamgru.errors import ModelError
 from streamgru.layout import Kind
 
 from ..graph.blame import blaming
+from ..graph.evaluate import RANDOM
 from ..graph.graph import Graph, Node, live_nodes
 from ..graph.kinds import RECURRENT
 from ..program.program import Program, Tensor
@@ -19,7 +20,7 @@ from ..program.views import View, whole
 from ..stream.slots import Slot
 from . import conv as lower_conv
 from . import dense as lower_dense
-from . import einsum
+from . import einsum, reverse
 from . import elementwise as lower_elementwise
 from . import move as lower_move
 from . import recurrent as lower_recurrent
@@ -34,7 +35,29 @@ LOWER: dict[str, Callable[[Context, Node], None]] = {
     **lower_reduce.LOWER,
     **lower_conv.LOWER,
     **einsum.LOWER,
+    **reverse.LOWER,
 }
+
+
+RANDOMLY = "it is random, and gives another answer each time. Let the model give what it draws from, and draw outside"
+
+
+def check_operators(graph: Graph) -> None:
+    """Refuses operators that nothing lowers, so that no other reason is given for them.
+
+    Raises
+    ------
+    ModelError
+        Naming the first node of one.
+    """
+    for node in live_nodes(graph.nodes, [p.name for p in graph.outputs]):
+        if node.op_type not in LOWER and node.op_type not in RECURRENT:
+            raise _unknown(node)
+
+
+def _unknown(node: Node) -> ModelError:
+    why = f": {RANDOMLY}" if node.op_type in RANDOM else ""
+    return ModelError(f"{node}: the operator {node.op_type} is not supported{why}")
 
 
 def lower(graph: Graph, slots: list[Slot], axes: Mapping[str, int | None]) -> Program:
@@ -95,7 +118,7 @@ def _lower(ctx: Context, node: Node, targets: dict[str, View]) -> None:
         return
     function = LOWER.get(node.op_type)
     if function is None:
-        raise ModelError(f"{node}: the operator {node.op_type} is not supported")
+        raise _unknown(node)
     function(ctx, node)
     if node.op_type not in lower_move.VIEWS:
         for o in node.outputs:  # passed through untouched; but a state may be written before it is read

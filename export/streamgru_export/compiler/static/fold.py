@@ -14,7 +14,7 @@ from ..graph.blame import blaming
 from ..graph.budget import Budget
 from ..graph.evaluate import RANDOM, UNRELIABLE, infer
 from ..graph.graph import Array, Graph, Node, TensorType
-from .loops import free_names
+from ..graph.order import free_names
 from .sequences import OPERATORS as SEQUENCES
 
 

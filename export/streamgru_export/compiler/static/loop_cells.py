@@ -10,10 +10,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from streamgru.errors import ModelError
-
 from ..graph.budget import REST
-from ..graph.evaluate import RANDOM, UNRELIABLE
+from ..graph.evaluate import RANDOM, UNRELIABLE, DependsOnDataError
 from ..graph.graph import Array, Graph, Node, live_nodes
 from ..graph.lifting import lift_node
 from ..graph.recurrent import recurrent
@@ -71,7 +69,7 @@ class _Lift:
         names = [n for n in (steps.index, steps.going) if n] + list(known)
         computed = self._computable({*names})
         if steps.condition and steps.condition not in computed:
-            raise ModelError(f"{steps.node}: how often it runs depends on the data; {REST}")
+            raise DependsOnDataError(f"{steps.node}: how often it runs depends on the data; {REST}")
         after = {s.before: s.after for s in steps.states if s.before in known}
         wanted = [*after.values(), *([steps.condition] if steps.condition else [])]
         nodes = [n for n in live_nodes(self.graph.nodes, wanted) if computed.issuperset(n.outputs)]

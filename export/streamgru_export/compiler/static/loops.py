@@ -16,8 +16,10 @@ from streamgru.errors import ModelError
 
 from ..graph.budget import REST, Budget
 from ..graph.builder import Builder
+from ..graph.evaluate import DependsOnDataError
 from ..graph.graph import Array, Graph, Node, Port, TensorType
 from ..graph.operators import from_front, subgraph
+from ..graph.order import free_names
 from ..graph.recurrent import scan
 from .sequences import Sequences
 
@@ -149,7 +151,7 @@ def read_loop(node: Node, around: Surroundings) -> Steps:
     limit = around.constant(node.inputs[0]) if node.inputs[0] else np.array(2**62)
     first = around.constant(node.inputs[1]) if node.inputs[1] else np.array(True)
     if limit is None or first is None:
-        raise ModelError(f"{node}: how often it runs depends on the data; {REST}")
+        raise DependsOnDataError(f"{node}: how often it runs depends on the data; {REST}")
     steps = Steps(node, body, [], index=body.inputs[0].name, going=body.inputs[1].name,
                   condition=body.outputs[0].name)  # fmt: skip
     steps.count = min(int(limit.reshape(-1)[0]), 2**62) if bool(first.reshape(-1)[0]) else 0
@@ -181,7 +183,7 @@ def write_out(steps: Steps, around: Surroundings) -> None:
         if steps.condition:
             going = around.constant(rename(steps.condition))
             if going is None:
-                raise ModelError(f"{node}: how often it runs depends on the data; {REST}")
+                raise DependsOnDataError(f"{node}: how often it runs depends on the data; {REST}")
             if not bool(going.reshape(-1)[0]):
                 _refuse_unheard(steps, t)
                 break
@@ -196,8 +198,8 @@ def _refuse_unheard(steps: Steps, t: int) -> None:
     """Where a Loop has no condition its body's counts for nothing, says ONNX; onnxruntime stops there."""
     if len(steps.node.inputs) > 1 and not steps.node.inputs[1] and steps.node.inputs[0] and t < (steps.count or 0):
         raise ModelError(
-            f"{steps.node}: it has no condition, and its body's says no after {t} of {steps.count} rounds: ONNX goes on, "
-            "onnxruntime stops. Give the Loop the constant true as its condition if it is to stop"
+            f"{steps.node}: it has no condition, and its body's says no after {t} of {steps.count} rounds: ONNX goes "
+            "on, onnxruntime stops. Give the Loop the constant true as its condition if it is to stop"
         )
 
 
@@ -282,17 +284,6 @@ def without_sequences(steps: Steps, sequences: Sequences, around: Surroundings) 
     outputs = list({p.name: p for p in outputs}.values())
     body = replace(steps.body, nodes=nodes, outputs=outputs)
     return replace(steps, body=body, states=states, stacked=stacked), found
-
-
-def free_names(graph: Graph) -> set[str]:
-    """The outer values that a subgraph reads."""
-    own = {*graph.constants, *(p.name for p in graph.inputs), *(o for n in graph.nodes for o in n.outputs)}
-    read = {i for n in graph.nodes for i in n.inputs if i} | {p.name for p in graph.outputs}
-    for n in graph.nodes:
-        for value in n.attrs.values():
-            if isinstance(value, Graph):
-                read |= free_names(value)
-    return read - own
 
 
 def as_graph(steps: Steps, around: Surroundings, opset: int) -> Graph:

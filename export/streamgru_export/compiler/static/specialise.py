@@ -19,7 +19,7 @@ from ..cells.recognise import recognise
 from ..graph.blame import blaming
 from ..graph.budget import REST, Budget
 from ..graph.builder import Builder
-from ..graph.evaluate import RANDOM, UNRELIABLE, infer
+from ..graph.evaluate import RANDOM, UNRELIABLE, DependsOnDataError, infer
 from ..graph.graph import Array, Graph, Node, Port, TensorType, live_nodes
 from ..graph.operators import shape_part, subgraph
 from ..graph.schema import check_operands
@@ -125,6 +125,23 @@ class _Walk:
             outputs=list(node.outputs),
             attrs=dict(node.attrs),
         )
+        try:
+            self._visit(node)
+        except DependsOnDataError as error:
+            raise ModelError(f"{error}{self._advice(node)}") from None
+
+    def _advice(self, node: Node) -> str:
+        """Where all hangs on inputs of one number each: that they may be bound."""
+        unknown = [i for i in node.inputs if i in self.types and i not in self.constants]
+        hanging = [i for i in unknown if node.op_type in ("If", "Loop") or self.types[i].dtype.kind in "ib"]
+        read = {*hanging, *(i for n in live_nodes(self.nodes, hanging) for i in n.inputs)}
+        sources = [p.name for p in self.inputs if p.name in read]
+        if not sources or any(self.types[name].size != 1 for name in sources):
+            return ""
+        numbers = ", ".join(f"'{name}': number" for name in sources)
+        return f". It hangs on one number: where that is always the same, bind it with values={{{numbers}}}"
+
+    def _visit(self, node: Node) -> None:
         if node.op_type in LOOPS:
             self._loop(node)
         elif node.op_type in SEQUENCES:
@@ -191,7 +208,7 @@ class _Walk:
         """If with a constant condition: the branch taken replaces it."""
         condition = self.constants.get(node.inputs[0])
         if condition is None:
-            raise ModelError(
+            raise DependsOnDataError(
                 f"{node}: its condition depends on the data; only one known from the shapes can be compiled"
             )
         inner = subgraph(node, "then_branch" if bool(condition.reshape(-1)[0]) else "else_branch")

@@ -26,6 +26,7 @@ class Causality:
 
     places: dict[str, Place]
     over_time: set[str]  # first outputs of the recurrent nodes that run along time
+    full: set[str]  # those of them whose sequence_lens are as long as the sequence, however long that is
 
 
 def check_causal(timeline: Timeline) -> Causality:
@@ -54,7 +55,7 @@ def check_causal(timeline: Timeline) -> Causality:
                 check.leave(producers[port.name], port.name)
     if found:
         raise CannotStreamError(found)
-    return Causality(check.places, check.over_time)
+    return Causality(check.places, check.over_time, check.full)
 
 
 @contextmanager

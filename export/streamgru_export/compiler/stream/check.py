@@ -27,6 +27,7 @@ class Check:
         self.graph, self.long, self.rules = short, long, rules
         self.places: dict[str, Place] = {}
         self.over_time: set[str] = set()
+        self.full: set[str] = set()  # of these, first outputs of those whose sequence_lens are full
         for port in short.inputs:
             self.places[port.name] = Time(axes[port.name]) if port.name in axes else FIXED
 

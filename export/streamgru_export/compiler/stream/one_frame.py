@@ -5,10 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from streamgru.errors import ModelError
+from streamgru.lengths import Lengths
 
 from ..graph.graph import Graph
 from .causal import Causality, check_causal
 from .history import keep_history
+from .lengths import sources_of_lengths, tell_cells
 from .pairs import Pair
 from .places import Time
 from .promote import Streamed, make_stream
@@ -26,6 +28,7 @@ class Static:
     pairs: list[Pair] = field(default_factory=list)
     axes: dict[str, int | None] = field(default_factory=dict)  # input or output -> its time axis, which frames lack
     notes: list[str] = field(default_factory=list)
+    lengths: Lengths = field(default_factory=Lengths)
 
 
 def whole(timeline: Timeline, length: int | None) -> Static:
@@ -38,7 +41,8 @@ def whole(timeline: Timeline, length: int | None) -> Static:
     """
     if timeline.time and length is None:
         raise ModelError(f"mode='whole' needs length=: the dimension '{sorted(timeline.time)[0]}' is the time axis")
-    return Static(timeline.at(length or 1), "whole")
+    static = timeline.at(length or 1)
+    return Static(static, "whole", lengths=Lengths(sources_of_lengths(static)))
 
 
 def streaming(timeline: Timeline, declared: tuple[Pair, ...] | None) -> Static:
@@ -85,10 +89,11 @@ def _sequence(timeline: Timeline, declared: tuple[Pair, ...] | None) -> Static:
     axes = _axes(timeline, causality, graph)
     timed = {name for name, axis in axes.items() if axis is not None}
     streamed = _verified(timeline, make_stream(graph, causality.over_time, declared, timed))
-    graph, histories = keep_history(streamed.graph, causality.places)
-    if graph is not streamed.graph:
-        timeline.specialise.verify(graph)
-    return Static(graph, "sequence", [*streamed.slots, *histories], streamed.pairs, axes, streamed.notes)
+    told = tell_cells(streamed.graph, causality.over_time, causality.full)
+    graph, histories = keep_history(told.graph, causality.places)
+    timeline.specialise.verify(graph)
+    slots, notes = [*streamed.slots, *told.slots, *histories], [*streamed.notes, *told.notes]
+    return Static(graph, "sequence", slots, streamed.pairs, axes, notes, told.lengths)
 
 
 def _axes(timeline: Timeline, causality: Causality, graph: Graph) -> dict[str, int | None]:
@@ -107,4 +112,5 @@ def _axes(timeline: Timeline, causality: Causality, graph: Graph) -> dict[str, i
 
 def _step(step: Streamed) -> Static:
     names = [p.name for p in (*step.graph.inputs, *step.graph.outputs)]
-    return Static(step.graph, "step", step.slots, step.pairs, dict.fromkeys(names), step.notes)
+    told = tell_cells(step.graph, None, set())
+    return Static(told.graph, "step", step.slots, step.pairs, dict.fromkeys(names), step.notes, told.lengths)

@@ -112,8 +112,6 @@ def _promote(streamed: Streamed, node: Node, from_states: set[str]) -> None:
     graph = streamed.graph
     if not recurrent(node).is_forward:
         raise CannotStreamError([Obstacle(str(node), "it does not run forward", RUN_WHOLE)])
-    if node.input(4):
-        _check_lengths(streamed, node)
     wanted = [("h", 5, 1)] + ([("c", 6, 2)] if node.op_type == "LSTM" else [])
     for letter, i, o in wanted:
         name = node.input(i)
@@ -181,22 +179,6 @@ def _roots(graph: Graph, name: str) -> set[str]:
         elif value in producers:
             todo += [i for i in producers[value].inputs if i]
     return found
-
-
-def _check_lengths(streamed: Streamed, node: Node) -> None:
-    """sequence_lens while streaming: every frame counts, so a constant must say so; an input is dropped, if
-    it can be."""
-    graph, name = streamed.graph, node.inputs[4]
-    if name in graph.constants:
-        if (graph.constants[name] < 1).any():
-            raise CannotStreamError([Obstacle(str(node), "its sequence_lens are zero", "Leave them out")])
-        node.inputs[4] = ""
-        return
-    roots = _roots(graph, name)
-    node.inputs[4] = ""
-    streamed.notes.append(f"{node}: sequence_lens is ignored: a stream ends when the caller stops")
-    used = {i for n in graph.nodes for i in n.inputs}
-    graph.inputs = [p for p in graph.inputs if p.name not in roots or p.name in used]
 
 
 def _state_shape(graph: Graph, node: Node) -> tuple[int, ...]:

@@ -9,7 +9,7 @@ import numpy as np
 from ..graph.graph import Node
 from ..graph.kinds import ELEMENTWISE, RECURRENT, REDUCTIONS
 from ..graph.operators import axis as axis_of
-from ..graph.operators import cumsum_axis, equation, normalised_axes, perm, reduction_axes
+from ..graph.operators import cumsum_axis, equation, normalised_axes, perm, reduction_axes, reversal
 from ..graph.operators import gemm as gemm_of
 from ..graph.recurrent import recurrent
 from .check import Check
@@ -271,6 +271,7 @@ def cell(check: Check, node: Node) -> None:
         if x.inner != 1 or check.shape(node.inputs[0])[axis] != PROBES[0]:
             check.refuse(node, "its sequence is made of frames and something else")
         check.without_time(node, 5, 6)
+        _lengths(check, node)
         check.over_time.add(next(o for o in node.outputs if o))
         check.put(node, LAST)
         check.put(node, Time(axis), 0)
@@ -280,6 +281,28 @@ def cell(check: Check, node: Node) -> None:
         check.put(node, Time(batch_y, x.inner), 0)
     else:
         check.refuse(node, "the frames of the sequence are its features")
+
+
+def reverse_sequence(check: Check, node: Node) -> None:
+    """ReverseSequence of another axis than time, by lengths that are the same for all frames, or of each frame's own
+    entries of the batch."""
+    p, (time, batch) = check.place(node, 0), reversal(node)
+    if isinstance(p, Time) and p.axis == time:
+        check.refuse(node, "it turns the frames of the sequence around: its first output is the last input")
+    lens = check.place(node, 1)
+    along = replace(lens, axis=batch) if isinstance(lens, Time) else lens
+    check.put(node, check.join(node, [p, along]))
+
+
+def _lengths(check: Check, node: Node) -> None:
+    """sequence_lens of a cell along time: as long as the sequence, or known before it begins."""
+    short, long = check.const(node, 4)
+    if short is not None and long is not None and (short == PROBES[0]).all() and (long == PROBES[1]).all():
+        check.full.add(next(o for o in node.outputs if o))
+        return
+    check.without_time(node, 4)
+    if check.place(node, 4) == LAST:
+        check.refuse(node, f"its sequence_lens '{node.input(4)}' are known only at the end of the sequence")
 
 
 RULES = {
@@ -292,6 +315,7 @@ RULES = {
     **dict.fromkeys(("GatherElements", "ScatterElements", "Scatter"), elements),
     **dict.fromkeys(RECURRENT, cell),
     "BatchNormalization": batch_norm,
+    "ReverseSequence": reverse_sequence,
     "ConvTranspose": transposed,
     "Einsum": einsum,
     "Expand": expand,

@@ -285,6 +285,7 @@ def _free_reshapes(graph: Graph, static: Graph, length: int) -> Graph:
 
     Where the guess is wrong, the shapes no longer fit or :mod:`causal` sees frames torn apart.
     """
+    graph = _without_lengths(graph, static, length)
     if length == 1:
         return graph
     fixed = {o: static.types[o].shape for n in static.nodes if n.op_type == "Reshape" for o in n.outputs}
@@ -298,3 +299,19 @@ def _free_reshapes(graph: Graph, static: Graph, length: int) -> Graph:
             node = replace(node, inputs=[node.inputs[0], name], attrs={})
         nodes.append(node)
     return replace(graph, nodes=nodes, constants=constants)
+
+
+def _without_lengths(graph: Graph, static: Graph, length: int) -> Graph:
+    """Where sequence_lens are that number too, all the frames there are are meant."""
+    full = {
+        o
+        for n in static.nodes
+        if n.op_type in RECURRENT and n.input(4) in static.constants
+        for o in n.outputs
+        if o and (static.constants[n.inputs[4]] == length).all()
+    }
+    nodes = [
+        replace(n, inputs=[*n.inputs[:4], "", *n.inputs[5:]]) if full.intersection(n.outputs) else n
+        for n in graph.nodes
+    ]
+    return replace(graph, nodes=nodes) if full else graph

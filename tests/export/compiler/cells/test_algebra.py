@@ -9,7 +9,7 @@ import pytest
 from onnx import helper
 
 from export.graphs import model, rng
-from streamgru_export.compiler.cells.algebra import Function, blends, gate, linear
+from streamgru_export.compiler.cells.algebra import Function, blends, gate, linear, linear_blends
 from streamgru_export.compiler.graph.onnx_reader import read
 from streamgru_export.compiler.graph.rows import Ref, Rows
 from streamgru_export.compiler.static.specialise import specialise
@@ -121,6 +121,18 @@ def test_a_constant_in_the_place_of_h_is_read_from_the_blend(table, value):
         assert found.start is not None
         assert (found.start == value).all()
         assert found.swapped == (table is TAKEN)
+
+
+@pytest.mark.parametrize("table, name", [(t, n) for t in (KEPT, TAKEN) for n in t])
+def test_a_blend_of_two_values_may_be_read_with_either_as_the_candidate(table, name):
+    """n is no activation here, but a sum: nothing but the sums can tell it from h."""
+    nodes, root = spell(table[name], rng())
+    for n in nodes:
+        n.input[:] = [i.replace("n", "sum") if i == "n" else i for i in n.input]
+    rows, ref = rows_of([node("Add", ["a", "b"], ["sum"]), *nodes], root)
+    assert list(blends(rows, ref)) == []
+    found = {(f.z.name, f.n.name, f.h and f.h.name, f.swapped) for f in linear_blends(rows, ref)}
+    assert {("z", "sum", "h", table is TAKEN), ("z", "h", "sum", table is KEPT)} <= found
 
 
 @pytest.mark.parametrize("same", [True, False])

@@ -64,6 +64,12 @@ def test_every_blend(dynamo, before, blend):
     assert_recognised(step_graph(lambda: Separate(blend, before), dynamo), int(not before))
 
 
+@pytest.mark.parametrize("blend", BLENDS)
+def test_every_blend_of_a_linear_candidate(blend):
+    before = list(BLENDS).index(blend) % 2 == 1
+    assert_recognised(step_graph(lambda: Raw(before, blend, tanh=lambda v: v), False), int(not before))
+
+
 CELLS = {
     "fused": (Fused, 1),
     "fused without bias": (lambda: Fused(bias=False), 1),
@@ -83,7 +89,15 @@ CELLS = {
         1,
     ),
     "Keras's hard sigmoid": (lambda: Fused(sigma=lambda v: torch.clamp(0.2 * v + 0.5, 0, 1)), 1),
+    "hard sigmoid of min and max": (lambda: Fused(sigma=min_max), 1),
+    "linear candidate": (lambda: Fused(sigma=min_max, tanh=lambda v: v), 1),
+    "linear candidate, reset before": (lambda: Raw(before=True, tanh=lambda v: v), 0),
 }
+
+
+def min_max(v):
+    """As TensorFlow writes clip_by_value(0.2 v + 0.5, 0, 1)."""
+    return torch.maximum(torch.minimum(0.2 * v + 0.5, torch.tensor(1.0)), torch.tensor(0.0))
 
 
 @EXPORTERS

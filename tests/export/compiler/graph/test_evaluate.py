@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import TensorProto
+import torch
+from onnx import TensorProto, helper, numpy_helper
+from torch import nn
 
-from export.graphs import CELLS, cell, model, node, onnxruntime
+from export.cells import exported
+from export.graphs import CELLS, FLOAT, cell, model, node, onnxruntime, rng
+from streamgru import Model
 from streamgru.errors import ModelError
+from streamgru_export.compiler.compile import compile
 from streamgru_export.compiler.graph.evaluate import RANDOM, SMALL, evaluate, infer
 from streamgru_export.compiler.graph.graph import Node, TensorType
 from streamgru_export.compiler.graph.onnx_reader import read
@@ -143,3 +148,80 @@ def test_warnings_of_numpy_are_kept_in(recwarn):
     assert np.isnan(value[0])
     assert np.isneginf(value[1])
     assert not recwarn.list
+
+
+# ---- axes from the end, in operator sets whose schemas do not have them: onnxruntime takes them ----
+
+SHAPE = [2, 3, 4]
+FROM_THE_END = {  # the node, its opsets, what it reads besides x
+    "Concat": (node("Concat", ["x", "x"], ["y"], axis=-1), range(7, 14), SHAPE),
+    "Slice": (node("Slice", ["x"], ["y"], axes=[-1, 0], starts=[1, 0], ends=[3, 1]), range(7, 10), SHAPE),
+    "Squeeze": (node("Squeeze", ["x"], ["y"], axes=[-1, -3]), range(7, 13), [2, 1, 4, 1]),
+    "Unsqueeze": (node("Unsqueeze", ["x"], ["y"], axes=[-1, 1]), range(7, 13), SHAPE),
+    "Squeeze by input": (node("Squeeze", ["x", "back"], ["y"]), range(13, 18), [2, 1, 4, 1]),
+    "Unsqueeze by input": (node("Unsqueeze", ["x", "back"], ["y"]), range(13, 18), SHAPE),
+    "Split": (node("Split", ["x"], ["y", "z"], axis=-1), range(7, 13), SHAPE),
+    "Gather": (node("Gather", ["x", "i"], ["y"], axis=-2), range(7, 14), SHAPE),
+    "ReduceMean": (node("ReduceMean", ["x"], ["y"], axes=[-1, -2]), range(7, 14), SHAPE),
+    "Softmax": (node("Softmax", ["x"], ["y"], axis=-2), range(7, 14), SHAPE),
+    "ArgMax": (node("ArgMax", ["x"], ["y"], axis=-1), range(7, 14), SHAPE),
+    "TopK": (node("TopK", ["x"], ["y", "z"], axis=-1, k=2), range(7, 10), SHAPE),
+    "LayerNormalization": (node("LayerNormalization", ["x", "w"], ["y"], axis=-1), range(7, 18), SHAPE),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("op, opset", [(op, n) for op, (_, opsets, _) in FROM_THE_END.items() for n in opsets[::2]])
+@pytest.mark.parametrize("is_constant", [False, True], ids=["computed", "folded"])
+def test_takes_axes_from_the_end_in_every_operator_set(op, opset, is_constant):
+    form, _, shape = FROM_THE_END[op]
+    x = rng().normal(size=shape).astype(np.float32)
+    constants = {
+        "i": np.array([2, 0]),
+        "back": np.array([-1, -3]),
+        "w": np.float32([1, 2, 3, 4]),
+        **({"x": x} if is_constant else {}),
+    }
+    renamed = helper.make_node(form.op_type, form.input, ["t", *form.output[1:]])
+    renamed.attribute.extend(form.attribute)
+    nodes = [renamed, node("Cast", ["t"], ["f"], to=1), node("Mul", ["f", "factor"], ["y"])]
+    feeds = {"factor": np.float32([0.5]), **({} if is_constant else {"x": x})}
+    source = model(nodes, {n: v.shape for n, v in feeds.items()}, ["y"],
+                   {k: v for k, v in constants.items() if k in form.input}, opset)  # fmt: skip
+    image = Model(compile(source, mode="whole").image)
+    np.testing.assert_allclose(
+        image.run(feeds if len(feeds) > 1 else feeds["factor"]), onnxruntime(source, feeds)["y"], rtol=0, atol=FLOAT
+    )
+
+
+def test_an_lstm_with_a_projection_as_torch_writes_it_is_refused_with_what_to_do():
+    source, _ = cell("LSTM", rng(), initial=True, h=3)
+    wide = numpy_helper.from_array(np.zeros((1, 3, 8), np.float32), "c0")  # the cell's own size, not the projection's
+    next(t for t in source.graph.initializer if t.name == "c0").CopyFrom(wide)
+    with pytest.raises(ModelError, match=r"initial_c.*proj_size.*write one step out"):
+        compile(source, mode="whole")
+
+
+class WrittenOut(nn.Module):
+    """One step of an LSTM with a projection, as that message has it."""
+
+    def __init__(self, lstm):
+        super().__init__()
+        self.lstm = lstm
+
+    def forward(self, x, h, c):
+        w = self.lstm
+        i, f, g, o = (x @ w.weight_ih_l0.T + h @ w.weight_hh_l0.T + w.bias_ih_l0 + w.bias_hh_l0).chunk(4, -1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = (torch.sigmoid(o) * torch.tanh(c)) @ w.weight_hr_l0.T
+        return h.clone(), h, c
+
+
+def test_a_step_written_out_is_the_lstm_with_a_projection():
+    torch.manual_seed(5)
+    lstm, x = nn.LSTM(5, 8, proj_size=3), torch.randn(20, 1, 5)
+    states = torch.zeros(1, 3), torch.zeros(1, 8)
+    source = exported(WrittenOut(lstm), (x[0], *states), (["x", "h", "c"], ["y", "hn", "cn"]), False)
+    compiled = compile(source)
+    assert compiled.pairs == [("h", "hn"), ("c", "cn")]
+    y = Model(compiled.image).run(x.numpy())
+    np.testing.assert_allclose(y, lstm.eval()(x)[0].detach().numpy(), rtol=0, atol=FLOAT)

@@ -365,6 +365,7 @@ UNREAD = {
     ("GroupNormalization", "stash_type"): "the precision in between",
     ("LayerNormalization", "stash_type"): "the precision in between",
     ("MaxPool", "storage_order"): "of the output Indices, which is refused",
+    **{("ReverseSequence", k): "lower/test_reverse.py" for k in ("time_axis", "batch_axis")},
     **{(op, k): "test_recurrent.py, lower/test_lower.py" for op in CELLS for k in (
         "activations", "activation_alpha", "activation_beta", "clip", "direction", "hidden_size", "layout",
         "linear_before_reset", "input_forget")},

@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 
 import backend_nodes
-from export.graphs import CELLS, assert_close, model, node, onnxruntime, whole
+from export.graphs import CELLS, assert_close, gru_weights, model, node, onnxruntime, rng, whole
 from streamgru.errors import ModelError
 from streamgru_export.compiler.compile import compile
 from streamgru_export.compiler.lower.lower import LOWER
@@ -97,6 +97,21 @@ def test_dtypes_that_no_operator_has_are_refused_by_node(op, dtype):
 def test_an_unsupported_operator_is_refused_by_node():
     with pytest.raises(ModelError, match=r"'Det_y'.*Det is not supported"):
         compile(model([node("Det", ["x"], ["y"])], {"x": [2, 2]}, ["y"]), mode="whole")
+
+
+@pytest.mark.parametrize("options", [{}, {"mode": "whole", "length": 3}], ids=["stream", "whole"])
+@pytest.mark.parametrize(
+    "op, outputs, message",
+    [("Hardmax", ["y"], "Hardmax is not supported"), ("RandomNormalLike", ["y"], "it is random"),
+     ("Multinomial", ["y"], "it is random"), ("DynamicQuantizeLinear", ["y", "s", "z"], "A quantised model")],
+)  # fmt: skip
+def test_what_nothing_can_run_is_not_said_to_run_whole(op, outputs, message, options):
+    nodes = [node("GRU", ["x", "W", "R", "B"], ["g"], hidden_size=4), node("Reshape", ["g", "to"], ["rows"]),
+             node(op, ["rows"], outputs)]  # fmt: skip
+    weights = gru_weights(rng(), 3, 4) | {"to": np.array([-1, 4])}
+    with pytest.raises(ModelError, match=f"{op}_y.*{message}") as raised:
+        compile(model(nodes, {"x": ["T", 1, 3]}, outputs[:1], weights), **options)
+    assert "run whole" not in str(raised.value)
 
 
 NUMBERS = np.array([[3, -7, 0], [5, 1 << 40, -2]], np.int64)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from onnx import helper
+from onnx import helper, numpy_helper
 from torch import nn
 
 from export.cells import TOLERANCE, Fused, H, I, Separate, exported, grus
@@ -147,3 +147,35 @@ def test_a_step_that_shows_the_state_before_it_is_written_out():
     assert sum(g["T"] for g in grus(compiled)) == 4
     x = {"x": scanned_frames(0)["x"][:4], "h": np.full((1, H), 0.3, np.float32)}
     assert_close(whole(compiled, x), onnxruntime(source, x), TOLERANCE)
+
+
+def with_other_activations(source):
+    """A loop of Keras's GRU whose gates are hard sigmoids in pieces, and whose candidate is linear."""
+    loop = next(n for n in source.graph.node if n.op_type == "Loop")
+    body = next(a.g for a in loop.attribute if a.name == "body")
+    nodes = []
+    for n in body.node:
+        x, y = n.input[0], n.output[0]
+        if n.op_type == "Sigmoid":
+            nodes += [node("Mul", [x, "fifth"], [f"{x}/1"]), node("Add", [f"{x}/1", "half"], [f"{x}/2"]),
+                      node("Min", [f"{x}/2", "one"], [f"{x}/3"]), node("Max", [f"{x}/3", "nought"], [y])]  # fmt: skip
+        else:
+            nodes.append(node("Identity", [x], [y]) if n.op_type == "Tanh" else n)
+    del body.node[:]
+    body.node.extend(nodes)
+    numbers = {"fifth": 0.2, "half": 0.5, "nought": 0.0}
+    source.graph.initializer.extend(numpy_helper.from_array(np.float32(v), k) for k, v in numbers.items())
+    return source
+
+
+def test_a_loop_of_hard_gates_and_a_linear_candidate_streams():
+    w, h, x = weights(), np.zeros(H), frames()
+    W, U, b, c = (w[name].astype(np.float64) for name in "WUbc")
+    states = []
+    for x_t in x["x"][0].astype(np.float64):
+        (az, ar, an), (dz, dr, dn) = np.split(x_t @ W + b, 3), np.split(h @ U + c, 3)
+        z, r = (np.clip(0.2 * (a + d) + 0.5, 0, 1) for a, d in ((az, dz), (ar, dr)))
+        h = (1 - z) * (an + r * dn) + z * h
+        states.append(h)
+    exact = {"y": (np.stack(states) @ w["V"])[None], "hn": h[None]}
+    assert_streams(with_other_activations(keras_loop()), x, exact)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import TensorProto
 
 from export.compiler.stream.steps import H, I, T, frames, node, sequence
 from export.graphs import assert_close, gru_weights, model, onnxruntime, rng, stream, whole
@@ -103,28 +102,6 @@ def test_an_initial_state_that_is_computed_starts_as_it_does_from_zeros():
     assert_close(stream(compiled, {"x": x}), onnxruntime(source, {"x": x, "start": np.zeros((1, 1, H), np.float32)}))
 
 
-def test_full_lengths_stream():
-    weights = gru_weights(rng(), I, H)
-    shape, zero = node("Shape", ["x"], ["s"]), {"zero": np.array(0), "one": np.array([1])}
-    lens = [shape, node("Gather", ["s", "zero"], ["t"]), node("Reshape", ["t", "one"], ["t1"]),
-            node("Cast", ["t1"], ["lens"], to=TensorProto.INT32)]  # fmt: skip
-    gru = node("GRU", ["x", "W", "R", "B", "lens"], ["Y"], hidden_size=H)
-    source = model([*lens, gru], {"x": ["T", 1, I]}, ["Y"], {**weights, **zero})
-    x = frames()
-    assert_close(stream(compile(source), {"x": x}), onnxruntime(source, {"x": x}))
-
-
-def test_lengths_from_outside_are_ignored_with_a_note():
-    gru = node("GRU", ["x", "W", "R", "B", "lens"], ["Y"], hidden_size=H)
-    source = model([gru], {"x": ["T", 1, I], "lens": [1]}, ["Y"], gru_weights(rng(), I, H),
-                   dtypes={"lens": TensorProto.INT32})  # fmt: skip
-    compiled, x = compile(source), frames()
-    assert list(compiled.inputs) == ["x"]
-    assert any("sequence_lens" in note.text for note in compiled.notes)
-    expected = onnxruntime(source, {"x": x, "lens": np.int32([T])})
-    assert_close(stream(compiled, {"x": x}), expected)
-
-
 def test_a_one_step_graph_without_states_keeps_its_own():
     source = sequence("GRU")
     source.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
@@ -195,10 +172,3 @@ def test_whole_mode_promotes_nothing():
     compiled = compile(source, mode="whole", length=T)
     assert (compiled.kind, compiled.states, compiled.time_axis) == ("whole", {}, {})
     assert_close(whole(compiled, {"x": x}), onnxruntime(source, {"x": x}))
-
-
-def test_lengths_of_zero_are_refused():
-    gru = node("GRU", ["x", "W", "R", "B", "lens"], ["Y"], hidden_size=H)
-    source = model([gru], {"x": ["T", 1, I]}, ["Y"], {**gru_weights(rng(), I, H), "lens": np.int32([0])})
-    with pytest.raises(ModelError, match=r"GRU_Y.*its sequence_lens are zero"):
-        compile(source)

@@ -16,8 +16,21 @@ from export.compiler.static.keras import I as KERAS_I
 from export.compiler.static.keras import keras_loop
 from export.graphs import gru_weights, model, node, onnxruntime
 from reports.trial import (
-    close, does_not_stream, export_is_refused, exported, floats, near, rng, seeded, steps_like, streamed,
-    streams_as_whole, tensor, torch_says, whole_is_right, written,
+    close,
+    does_not_stream,
+    export_is_refused,
+    exported,
+    floats,
+    near,
+    rng,
+    seeded,
+    steps_like,
+    streamed,
+    streams_as_whole,
+    tensor,
+    torch_says,
+    whole_is_right,
+    written,
 )  # fmt: skip
 from streamgru_export.oracle.model import Float64Model
 

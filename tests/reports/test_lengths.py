@@ -106,7 +106,9 @@ class NormOfPacked(nn.Module):
         normed = PackedSequence(
             self.norm(packed.data), packed.batch_sizes, packed.sorted_indices, packed.unsorted_indices
         )
-        return pad_packed_sequence(self.gru(normed)[0] if self.rnn else normed, batch_first=True, total_length=x.shape[1])[0]
+        return pad_packed_sequence(
+            self.gru(normed)[0] if self.rnn else normed, batch_first=True, total_length=x.shape[1]
+        )[0]
 
 
 @pytest.mark.parametrize("rnn", [False, True])

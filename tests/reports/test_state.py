@@ -11,8 +11,15 @@ import streamgru
 from export.graphs import model, node, onnxruntime
 from reports.test_export import recurrent
 from reports.trial import (
-    close, export_is_refused, exported, floats, near, seeded, steps_like, stepped, streamed, streams_as_whole, tensor,
-    torch_says, written,
+    close,
+    export_is_refused,
+    exported,
+    floats,
+    seeded,
+    steps_like,
+    streamed,
+    streams_as_whole,
+    written,
 )  # fmt: skip
 
 
@@ -144,7 +151,11 @@ class Policy(nn.Module):
 
     def __init__(self, keep_c: bool) -> None:
         super().__init__()
-        self.rnn, self.actor, self.keep_c = nn.GRU(6, 5), nn.Sequential(nn.Linear(5, 8), nn.ELU(), nn.Linear(8, 2)), keep_c
+        self.rnn, self.actor, self.keep_c = (
+            nn.GRU(6, 5),
+            nn.Sequential(nn.Linear(5, 8), nn.ELU(), nn.Linear(8, 2)),
+            keep_c,
+        )
 
     def forward(self, obs: Tensor, h_in: Tensor, c_in: Tensor | None = None) -> tuple[Tensor, ...]:
         x, h = self.rnn(obs.unsqueeze(0), h_in)

@@ -3,13 +3,26 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 import torch
+from onnx import TensorProto, helper
 from torch import Tensor, nn
 from torch.nn import functional
 
 import streamgru
-from reports.trial import exported, floats, near, seeded, steps_like, tensor, torch_says
+from export.graphs import model, node
+from reports.trial import (
+    does_not_stream,
+    exported,
+    floats,
+    near,
+    seeded,
+    steps_like,
+    tensor,
+    torch_says,
+    whole_is_right,
+)  # fmt: skip
 
 
 class Enhancer(nn.Module):
@@ -26,15 +39,14 @@ class Enhancer(nn.Module):
         return x * torch.sigmoid(self.mask(self.gru(u.permute(0, 2, 1, 3).flatten(2))[0]))
 
 
-def all_ways(path, module, x, blocks=(1, 4, 7), **options) -> streamgru.Model:
+def all_ways(path, module, x, blocks=(1, 4, 7)) -> None:
     """Whole, frame by frame and in blocks of any size: what the module gives whole. x is [B, T, ...]."""
-    expected, model = torch_says(module, tensor(x)), streamgru.load(path, **options)
-    near(model.run(x), expected)
+    expected, loaded = torch_says(module, tensor(x)), streamgru.load(path)
+    near(loaded.run(x), expected)
     for block in blocks:
-        with model.stream() as stream:
+        with loaded.stream() as stream:
             parts = [stream.run(x[:, t : t + block]) for t in range(0, x.shape[1], block)]
             near(np.concatenate(parts, 1), expected)
-    return model
 
 
 def test_an_enhancer_in_frames(tmp_path):
@@ -44,27 +56,24 @@ def test_an_enhancer_in_frames(tmp_path):
     all_ways(path, module, floats(1, 20, 6))
 
 
-class Deep(nn.Module):
-    """Twenty-four layers of GRU."""
+def scan(backward_in: int, backward_out: int) -> onnx.ModelProto:
+    """h := tanh(h + x) over the frames of x, each way in either order."""
+    names = ("h", "x_t"), ("h_new", "y_t")
+    ins, outs = ([helper.make_tensor_value_info(n, TensorProto.FLOAT, [3]) for n in pair] for pair in names)
+    nodes = [node("Add", ["h", "x_t"], ["s"]), node("Tanh", ["s"], ["h_new"]), node("Identity", ["h_new"], ["y_t"])]
+    loop = node(
+        "Scan", ["h0", "x"], ["h_n", "y"], body=helper.make_graph(nodes, "body", ins, outs), num_scan_inputs=1,
+        scan_input_directions=[backward_in], scan_output_directions=[backward_out],
+    )  # fmt: skip
+    return model([loop], {"x": ["L", 3]}, ["y"], {"h0": np.zeros(3, np.float32)}, 16)
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.gru = nn.GRU(16, 16, 24, batch_first=True)
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.gru(x)[0]
-
-
-def test_twenty_four_layers_one_frame_at_a_time(tmp_path):
-    """pytorch/pytorch#79501: 24 layers, each frame by itself with a state of zeros, or all in one call."""
-    module = seeded(Deep)
-    path = exported(module, torch.zeros(1, 2, 16), tmp_path, stream="sequence")
-    x = floats(1, 6, 16)
-    model = all_ways(path, module, x, blocks=(1, 3))
-    with model.stream() as stream:
-        for t in range(x.shape[1]):
-            stream.reset()
-            near(stream.run(x[:, t : t + 1]), torch_says(module, tensor(x[:, t : t + 1])))
+@pytest.mark.parametrize("backward", [(1, 0), (0, 1), (1, 1), (0, 0)])
+def test_a_scan_that_runs_backward(tmp_path, backward):
+    """sonos/tract#2848: scan_input_directions and scan_output_directions were ignored: forward, and wrong."""
+    graph, feeds = scan(*backward), {"x": floats(7, 3)}
+    whole_is_right(graph, feeds, tmp_path)
+    does_not_stream(graph, tmp_path, "Scan_h_n")
 
 
 class CausalChunk(nn.Module):
@@ -186,7 +195,9 @@ def test_a_keyword_net_that_was_trained_on_windows(tmp_path):
     Without padding the convolution gives nothing for its first frames, a stream would: refused; padded in front, as
     the message says, it streams.
     """
-    refused_but_whole(seeded(lambda: Keyword(0)), tmp_path, floats(1, 16, 5), "Conv.*all its padding, 2, at the beginning")
+    refused_but_whole(
+        seeded(lambda: Keyword(0)), tmp_path, floats(1, 16, 5), "Conv.*all its padding, 2, at the beginning"
+    )
     module = seeded(lambda: Keyword(2))
     x, path = floats(1, 16, 5), exported(module, torch.zeros(1, 8, 5), tmp_path, stream="sequence")
     with streamgru.load(path).stream() as stream:
@@ -225,9 +236,9 @@ def test_a_detector_that_wants_the_samples_before(tmp_path):
     states = [torch.zeros(1, 4), torch.zeros(2, 1, 5)]
     pairs = [("context", "context_out"), ("state", "state_out")]
     path = exported(module, (torch.zeros(1, 32), *states), tmp_path, stream="step", state=pairs)
-    model = steps_like(path, module, list(floats(12, 1, 32)), states)
-    assert [t.name for t in model.inputs] == ["x"]
-    assert sorted(t.shape for t in model.states) == [(1, 4), (2, 1, 5)]
+    loaded = steps_like(path, module, list(floats(12, 1, 32)), states)
+    assert [t.name for t in loaded.inputs] == ["x"]
+    assert sorted(t.shape for t in loaded.states) == [(1, 4), (2, 1, 5)]
 
 
 def test_an_effect_without_clicks_between_buffers(tmp_path):

@@ -160,5 +160,3 @@ def steps_like(
             for actual, expected in zip(y, results, strict=True):
                 near(actual, expected, tolerance)
     return model
-
-

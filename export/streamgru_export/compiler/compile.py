@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Never, TypeAlias
 
 from streamgru._options import as_path, refuse_unknown
 from streamgru._types import Frames
-from streamgru.errors import ModelError
+from streamgru.errors import CannotStreamError, ModelError, StreamgruError
 from streamgru.model import Model, Weights
 from streamgru.notes import Note, plain
 
@@ -32,14 +32,17 @@ from .program.plan import plan_in_place
 from .program.program import Program, Tensor
 from .program.weights import convert_in_place
 from .static.specialise import Specialiser
+from .stream.bound import check_bound
 from .stream.one_frame import Static, streaming, whole
-from .stream.timeline import Timeline, find_time, refuse_bound_time
+from .stream.places import RUN_WHOLE, MayRunWholeError
+from .stream.timeline import Timeline, find_time
 from .suspicions import suspicions
 from .verify import check_model, verify
 
 if TYPE_CHECKING:
     import onnx
 
+FEW = 5  # frames, to try whether a graph runs whole
 Source: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto | Graph"
 
 
@@ -176,9 +179,13 @@ def stages(source: Source, options: Options) -> Compiled:
     place; what a stage leaves behind is verified before the next begins (`find_time`, `streaming` and `whole` do so
     after each pass of their own)."""
     graph = check_model(source if isinstance(source, Graph) else read(source))
-    timeline = _time(graph, options)
-    static = whole(timeline, options.length) if options.mode == "whole" else streaming(timeline, options.state)
-    notes = [*plain([*graph.notes, *static.graph.recognised.values()]), *suspicions(static.graph), *plain(static.notes)]
+    timeline, static = _static(graph, options)
+    notes = [
+        *plain([*graph.notes, *static.graph.recognised.values()]),
+        *suspicions(static.graph),
+        *plain(static.notes),
+        *(Note("warning", text) for text in timeline.warnings),
+    ]
     static = replace(static, graph=fold_batch_norm(static.graph))
     verify(static.graph)
     program = lower(static.graph, static.slots, static.axes)
@@ -205,14 +212,50 @@ def stages(source: Source, options: Options) -> Compiled:
     )  # fmt: skip
 
 
+def _static(graph: Graph, options: Options) -> tuple[Timeline, Static]:
+    """The graph with every dimension bound; what cannot stream is told whether it runs whole."""
+    try:
+        timeline = _time(graph, options)
+        if options.mode == "whole":
+            return timeline, whole(timeline, options.length)
+        return timeline, streaming(timeline, options.state)
+    except (CannotStreamError, MayRunWholeError) as error:
+        if options.mode == "whole":
+            raise
+        raise _advised(error, _whole_or_not(graph, options)) from None
+
+
+def _advised(error: ModelError, advice: str) -> ModelError:
+    """The error with this advice."""
+    if isinstance(error, CannotStreamError):
+        obstacles = error.obstacles
+        return CannotStreamError([replace(o, remedy=advice) if o.remedy == RUN_WHOLE else o for o in obstacles])
+    return ModelError(f"{error}. {advice}")
+
+
+def _whole_or_not(graph: Graph, options: Options) -> str:
+    """Whether it runs whole: tried on a few frames, of all open dimensions or of each."""
+    names = [s for s in graph.symbols() if s not in options.dims]
+    first = ""
+    for longer in [names, *([s] for s in names if len(names) > 1)]:
+        dims = {**options.dims, **dict.fromkeys(names, 1), **dict.fromkeys(longer, FEW)}
+        try:
+            with blaming():
+                stages(graph, Options(mode="whole", dims=dims))
+        except StreamgruError as error:
+            first = first or str(error)
+        else:
+            return RUN_WHOLE
+    return f"It does not run whole either: {first}"
+
+
 def _time(graph: Graph, options: Options) -> Timeline:
     """Which dimensions are time; what the caller says is believed, then what the file says."""
     specialise = Specialiser(graph, verify)
     time_axis = options.time_axis or _declared_time(graph, options.dims)
     timeline = find_time(specialise, options.dims, options.batch, time_axis)
-    if options.mode == "stream":
-        refuse_bound_time(specialise, options.dims, options.batch)
-    return timeline
+    warned = check_bound(timeline, options.dims, told=bool(time_axis)) if options.mode == "stream" else []
+    return replace(timeline, warnings=warned)
 
 
 def _declared_time(graph: Graph, dims: Mapping[str, int]) -> dict[str, int]:

@@ -8,14 +8,13 @@ the graph at two lengths.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
 from streamgru.errors import CannotStreamError, Obstacle
 
+from ..graph.graph import Graph
 from .check import Check
-from .places import PROBES, Place
+from .places import ONE_STEP, PROBES, RUN_WHOLE, Place
 from .rules import RULES
 from .timeline import Timeline
 
@@ -38,29 +37,34 @@ def check_causal(timeline: Timeline) -> Causality:
     ModelError
         A node that contradicts itself.
     """
-    check = Check(timeline.at(PROBES[0]), timeline.at(PROBES[1]), timeline.axes(), RULES)
-    found: list[Obstacle] = []
-    behind: set[str] = set()  # values that depend on a node that looks into the future
-    for node in check.graph.nodes:
-        if behind.isdisjoint(node.inputs):
-            with _collecting(found):
-                check.visit(node)
-                continue
-        behind.update(o for o in node.outputs if o)
-    producers = check.graph.producers()
-    for port in check.graph.outputs:
-        if port.name in producers and port.name not in behind:
-            with _collecting(found):
-                check.leave(producers[port.name], port.name)
+    short, long, one = (timeline.at(n) for n in (*PROBES, 1))
+    _refuse_control(short, long, one)
+    check = Check(short, long, timeline.axes(), RULES)
+    found = [obstacle for _, obstacle in check.walk()]
     if found:
         raise CannotStreamError(found)
+    _refuse_other(check, one)
     return Causality(check.places, check.over_time)
 
 
-@contextmanager
-def _collecting(found: list[Obstacle]) -> Iterator[None]:
-    """What keeps the graph from streaming is kept in place of being raised."""
-    try:
-        yield
-    except CannotStreamError as error:
-        found += error.obstacles
+def _refuse_control(short: Graph, long: Graph, one: Graph) -> None:
+    """A loop that was written out runs over the frames of a call, and forgets between calls; a branch taken for one
+    frame is not the one taken for many."""
+    found = []
+    for name, was in short.control.items():
+        turns = [g.control[name].turns if name in g.control else was.turns for g in (long, one)]
+        if was.node.op_type == "If" and set(turns) != {was.turns}:
+            found.append(Obstacle(str(was.node), "its branch depends on the length of the sequence", RUN_WHOLE))
+        elif was.node.op_type != "If" and turns[0] != was.turns:
+            why = "it runs over the frames of the sequence, and its body is no GRU"
+            found.append(Obstacle(str(was.node), why, ONE_STEP))
+    if found:
+        raise CannotStreamError(found)
+
+
+def _refuse_other(check: Check, one: Graph) -> None:
+    """The graph of one frame computes what the graph of many does."""
+    for node in one.nodes:
+        first = next(o for o in node.outputs if o)
+        if first not in check.there or not node.is_like(check.there[first]):
+            check.refuse(node, "for one frame the graph computes it in another way than for many")

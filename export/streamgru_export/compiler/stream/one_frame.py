@@ -8,12 +8,14 @@ from streamgru.errors import ModelError
 
 from ..graph.graph import Graph
 from .causal import Causality, check_causal
+from .dimensions import sequence_lengths
 from .history import keep_history
 from .pairs import Pair
 from .places import Time
 from .promote import Streamed, make_stream
 from .slots import Slot
-from .timeline import Timeline, sequence_lengths, unbake
+from .timeline import Timeline
+from .unbake import unbake
 
 
 @dataclass(frozen=True)

@@ -14,10 +14,10 @@ from ..graph.evaluate import evaluate
 from ..graph.graph import Array, Graph, Node, Port, TensorType, live_nodes
 from ..graph.kinds import RECURRENT
 from ..graph.recurrent import recurrent
+from .dimensions import sequence_lengths
 from .pairs import Pair, find_pairs
 from .places import RUN_WHOLE
 from .slots import Slot
-from .timeline import sequence_lengths
 
 
 @dataclass

@@ -11,7 +11,8 @@ from streamgru.errors import ModelError
 from streamgru_export.compiler.graph.onnx_reader import read
 from streamgru_export.compiler.stream.causal import check_causal
 from streamgru_export.compiler.stream.places import Time
-from streamgru_export.compiler.stream.timeline import find_time, unbake
+from streamgru_export.compiler.stream.timeline import find_time
+from streamgru_export.compiler.stream.unbake import unbake
 
 
 def test_time_is_the_dimension_that_the_recurrent_node_runs_along():

@@ -37,34 +37,31 @@ def check_causal(timeline: Timeline) -> Causality:
     ModelError
         A node that contradicts itself.
     """
-    short, long, one = (timeline.at(n) for n in (*PROBES, 1))
-    _refuse_control(short, long, one)
+    short, long = (timeline.at(n) for n in PROBES)
+    _refuse_control(short, long)
     check = Check(short, long, timeline.axes(), RULES)
     found = [obstacle for _, obstacle in check.walk()]
     if found:
         raise CannotStreamError(found)
-    _refuse_other(check, one)
+    one = timeline.at(1)
+    _refuse_control(short, one)
+    for node in one.nodes:
+        if not node.is_like(check.there.get(next(o for o in node.outputs if o))):
+            check.refuse(node, "for one frame the graph computes it in another way than for many")
     return Causality(check.places, check.over_time)
 
 
-def _refuse_control(short: Graph, long: Graph, one: Graph) -> None:
-    """A loop that was written out runs over the frames of a call, and forgets between calls; a branch taken for one
-    frame is not the one taken for many."""
+def _refuse_control(short: Graph, other: Graph) -> None:
+    """A loop that was written out runs over the frames of a call, and forgets between calls; a branch that is taken
+    for one length is no branch for all."""
     found = []
     for name, was in short.control.items():
-        turns = [g.control[name].turns if name in g.control else was.turns for g in (long, one)]
-        if was.node.op_type == "If" and set(turns) != {was.turns}:
+        if name not in other.control or other.control[name].turns == was.turns:
+            continue
+        if was.node.op_type == "If":
             found.append(Obstacle(str(was.node), "its branch depends on the length of the sequence", RUN_WHOLE))
-        elif was.node.op_type != "If" and turns[0] != was.turns:
+        else:
             why = "it runs over the frames of the sequence, and its body is no GRU"
             found.append(Obstacle(str(was.node), why, ONE_STEP))
     if found:
         raise CannotStreamError(found)
-
-
-def _refuse_other(check: Check, one: Graph) -> None:
-    """The graph of one frame computes what the graph of many does."""
-    for node in one.nodes:
-        first = next(o for o in node.outputs if o)
-        if first not in check.there or not node.is_like(check.there[first]):
-            check.refuse(node, "for one frame the graph computes it in another way than for many")

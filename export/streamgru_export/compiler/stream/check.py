@@ -38,6 +38,8 @@ class Check:
         for node in self.graph.nodes:
             if behind.isdisjoint(node.inputs):
                 try:
+                    if not node.is_like(self.there.get(next(o for o in node.outputs if o))):
+                        self.refuse(node, "the graph computes it in another way for another length of the sequence")
                     self.visit(node)
                     continue
                 except CannotStreamError as error:
@@ -54,8 +56,6 @@ class Check:
 
     def visit(self, node: Node) -> None:
         rule = self.rules.get(node.op_type)
-        if not node.is_like(self.there.get(next(o for o in node.outputs if o))):
-            self.refuse(node, "the graph computes it in another way for another length of the sequence")
         padded = next((i for i in node.inputs if i and self._is_padded(self.places.get(i))), None)
         if padded is not None and node.op_type not in OF_PADDED:
             self.refuse(

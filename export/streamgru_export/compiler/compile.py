@@ -184,6 +184,7 @@ def stages(source: Source, options: Options) -> Compiled:
         *plain([*graph.notes, *static.graph.recognised.values()]),
         *suspicions(static.graph),
         *plain(static.notes),
+        *static.doubts,
         *(Note("warning", text) for text in timeline.warnings),
     ]
     static = replace(static, graph=fold_batch_norm(static.graph))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 
 from streamgru.errors import ModelError
+from streamgru.notes import Note
 
 from ..graph.graph import Graph
 from .causal import Causality, check_causal
@@ -28,6 +29,7 @@ class Static:
     pairs: list[Pair] = field(default_factory=list)
     axes: dict[str, int | None] = field(default_factory=dict)  # input or output -> its time axis, which frames lack
     notes: list[str] = field(default_factory=list)
+    doubts: list[Note] = field(default_factory=list)
 
 
 def whole(timeline: Timeline, length: int | None) -> Static:
@@ -90,7 +92,8 @@ def _sequence(timeline: Timeline, declared: tuple[Pair, ...] | None) -> Static:
     graph, histories = keep_history(streamed.graph, causality.places)
     if graph is not streamed.graph:
         timeline.specialise.verify(graph)
-    return Static(graph, "sequence", [*streamed.slots, *histories], streamed.pairs, axes, streamed.notes)
+    return Static(graph, "sequence", [*streamed.slots, *histories], streamed.pairs, axes, streamed.notes,
+                  streamed.doubts)  # fmt: skip
 
 
 def _axes(timeline: Timeline, causality: Causality, graph: Graph) -> dict[str, int | None]:
@@ -109,4 +112,4 @@ def _axes(timeline: Timeline, causality: Causality, graph: Graph) -> dict[str, i
 
 def _step(step: Streamed) -> Static:
     names = [p.name for p in (*step.graph.inputs, *step.graph.outputs)]
-    return Static(step.graph, "step", step.slots, step.pairs, dict.fromkeys(names), step.notes)
+    return Static(step.graph, "step", step.slots, step.pairs, dict.fromkeys(names), step.notes, step.doubts)

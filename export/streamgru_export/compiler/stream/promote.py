@@ -9,11 +9,13 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from streamgru.errors import CannotStreamError, Obstacle
+from streamgru.notes import Note
 
 from ..graph.evaluate import evaluate
 from ..graph.graph import Array, Graph, Node, Port, TensorType, live_nodes
 from ..graph.kinds import RECURRENT
 from ..graph.recurrent import recurrent
+from .backward import refuse_backward
 from .dimensions import sequence_lengths
 from .pairs import Pair, find_pairs
 from .places import RUN_WHOLE
@@ -28,6 +30,7 @@ class Streamed:
     slots: list[Slot]
     pairs: list[Pair]
     notes: list[str] = field(default_factory=list)
+    doubts: list[Note] = field(default_factory=list)
 
 
 def make_stream(graph: Graph, over_time: set[str] | None, declared: Iterable[Pair] | None, timed: set[str]) -> Streamed:
@@ -49,7 +52,8 @@ def make_stream(graph: Graph, over_time: set[str] | None, declared: Iterable[Pai
         A cell whose initial state is computed, or a pair that is none.
     """
     graph = graph.copied()
-    pairs = find_pairs(graph, declared, timed)
+    found = find_pairs(graph, declared, timed)
+    pairs = found.pairs
     slots = [Slot(i, i, o, is_pair=True) for i, o in pairs]
     streamed = Streamed(graph, slots, pairs)
     if over_time is None:
@@ -57,16 +61,19 @@ def make_stream(graph: Graph, over_time: set[str] | None, declared: Iterable[Pai
         if over_time:
             streamed.notes.append("the graph is one step without states; each recurrent node of one step keeps its own")
     reach = _from_inputs(graph, {i for i, _ in pairs})
+    backward = refuse_backward(graph, reach)
     for node in graph.nodes:
         if node.op_type in RECURRENT and next(o for o in node.outputs if o) in over_time:
             _promote(streamed, node, reach)
+    kept = {p.name for p in graph.inputs}
+    streamed.doubts = [*backward, *(note for name, note in found.doubts if not name or name in kept)]
     return streamed
 
 
 def _of_one_step(streamed: Streamed) -> set[str]:
     """First outputs of the cells of a step graph that may keep a state of their own: not those that hand a state on to
-    each other inside of the graph, the steps of a loop that was written out, nor one whose initial state is made from
-    what the graph computes with."""
+    each other inside of the graph, the steps of a loop that was written out, nor one whose initial state is an input or
+    made from one."""
     graph = streamed.graph
     cells = {o for o, n in sequence_lengths(graph).items() if n == 1} - graph.recognised.keys()
     named = {next(o for o in n.outputs if o): n for n in graph.nodes if n.op_type in RECURRENT}
@@ -85,7 +92,8 @@ def _of_one_step(streamed: Streamed) -> set[str]:
             f"{len(chained)} recurrent nodes hand their state on to each other: one call runs them all, from their "
             "initial state"
         )
-    return {o for o in cells - chained if not any(_is_shared(graph, named[o], i) for i in (5, 6))}
+    inputs = {p.name for p in graph.inputs}
+    return {o for o in cells - chained if not any(_roots(graph, named[o].input(i)) & inputs for i in (5, 6))}
 
 
 def _is_shared(graph: Graph, node: Node, i: int) -> bool:

@@ -42,8 +42,10 @@ def _check_bound(timeline: Timeline, name: str, number: int) -> Iterator[str]:
         return
     other = timeline.time
     if dimension.kind is Kind.RUNS and other:
-        raise ModelError(f"dims binds '{name}', and {dimension.why} as over the time axis '{min(other)}': "
-                         f"if that is the time, say time_axis={timeline.axes()}")  # fmt: skip
+        what = f"dims binds '{name}', and {dimension.why} as along '{min(other)}', which would be the time"
+        if not streams(timeline.specialise, timeline.dims, other):
+            raise MayRunWholeError(f"{what} and does not stream")
+        raise ModelError(f"{what}: if it is, say time_axis={timeline.axes()}")
     if dimension.kind is Kind.RUNS and not (number == 1 and _is_passed(timeline, name)):
         _refuse_time(timeline, name, number, dimension.why)
     if dimension.kind is Kind.REACHES and number == 1 and not other:

@@ -105,9 +105,18 @@ def _axes(timeline: Timeline, causality: Causality, graph: Graph) -> dict[str, i
         if isinstance(place, Time) and port.shape[place.axis] != 1:
             raise ModelError(
                 f"output '{port.name}': its time axis {place.axis} is merged with another dimension; "
-                "reshape it in the model, or compile it with batch=1"
+                f"reshape it in the model{_or_alone(timeline, port.name, place.axis)}"
             )
     return axes
+
+
+def _or_alone(timeline: Timeline, output: str, axis: int) -> str:
+    """The advice to compile for a batch of 1, where the output has nothing but its time on this axis then."""
+    alone = replace(timeline, dims={**timeline.dims, **dict.fromkeys(timeline.batch, 1)})
+    try:
+        return ", or compile it with batch=1" if alone.at(1).types[output].shape[axis] == 1 else ""
+    except ModelError:
+        return ""
 
 
 def _step(step: Streamed) -> Static:

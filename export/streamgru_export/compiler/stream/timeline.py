@@ -170,7 +170,7 @@ def _refuse_open(open_: Dimensions, candidates: list[Dimension]) -> None:
     graph = open_.specialise.graph
     ways = [way for d in candidates if (way := _way(open_, d, [o for o in candidates if o is not d]))]
     which = "; ".join(f"{_where(graph, d.names)}: {d.why}" for d in candidates)
-    advice = "Say which is, and give the other its number: " + ", or ".join(ways) if ways else "Neither streams"
+    advice = "Say which is, and give the other its number, such as " + ", or ".join(ways) if ways else "Neither streams"
     error = ModelError if ways else MayRunWholeError
     raise error(
         f"which axis is time is open, for none of these is a batch (batch= binds what treats its entries alike): "
@@ -251,9 +251,11 @@ def _told(specialise: Specialiser, dims: Mapping[str, int], batch: int, time_axi
     open_ = Dimensions(specialise, {**dims, **dict.fromkeys(time, 1)}, batch)
     other = next((d for d in open_.found if not d.is_batch and not d.names <= _as_long(open_, time)), None)
     if other is not None:
-        raise ModelError(
-            f"time_axis leaves {_where(graph, other.names)} open, which is no batch: {other.why}. "
-            f"Give dims={dict.fromkeys(sorted(other.names), SOME)}, or what its number is"
+        numbers = dict.fromkeys(sorted(other.names), SOME)
+        works = streams(specialise, {**open_.bound(other.names, SOME), **dims}, time)
+        raise (ModelError if works else MayRunWholeError)(
+            f"time_axis leaves {_where(graph, other.names)} open, which is no batch: {other.why}"
+            + (f". Give its number, such as dims={numbers}" if works else "; neither streams")
         )
     return _bound(open_, time)
 

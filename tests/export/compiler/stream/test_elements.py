@@ -102,7 +102,9 @@ def test_a_state_in_pieces_is_a_pair(source, pairs):
 @pytest.mark.parametrize("source", [packed(("cn1", "hn1")), stacked((1, 0))], ids=["h and c", "layers"])
 def test_a_state_whose_parts_come_out_in_another_order_is_no_pair(source):
     """Shape and name are the same. Fed back as it stands, it would be another model than its author had."""
-    with pytest.warns(UserWarning, match=r"'s' is a state of LSTM node .*another order.*say state=\[\('s', 's_new'\)\]"):
+    with pytest.warns(
+        UserWarning, match=r"'s' is a state of LSTM node .*another order.*say state=\[\('s', 's_new'\)\]"
+    ):
         compiled = compile(source)
     assert (compiled.pairs, set(compiled.inputs), set(compiled.states)) == ([], {"x", "s"}, set())
     said = compile(source, state=[("s", "s_new")])  # the advice: he knows what he says

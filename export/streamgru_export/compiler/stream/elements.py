@@ -1,5 +1,5 @@
-"""Where the elements of a state go: from an input, cut and moved, into cells, and from their final states, moved and put
-together, to an output.
+"""Where the elements of a state go: from an input, cut and moved, into cells; and from their final states, moved and
+put together, to an output.
 
 A cell's final state stands where its initial state stood, so each element of an input has a number, and keeps it on
 the way. An output that holds all numbers of an input in their order continues it; one that holds them in another order
@@ -59,7 +59,7 @@ class Elements:
             count += t.size
         wanted = self._wanted()
         for node in graph.nodes:
-            if wanted.intersection(node.outputs):
+            if node.op_type in RECURRENT or wanted.intersection(node.outputs):
                 self._visit(node)
 
     def _wanted(self) -> set[str]:

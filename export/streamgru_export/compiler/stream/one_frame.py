@@ -60,7 +60,7 @@ def streaming(timeline: Timeline, declared: tuple[Pair, ...] | None) -> Static:
     static = timeline.at(1)
     step = _verified(timeline, make_stream(static, None, declared, set()))
     lengths = sequence_lengths(static)
-    if step.pairs or not lengths or declared == ():
+    if step.pairs or not lengths or declared == () or (step.takes_state and max(lengths.values()) == 1):
         return _step(step)
     together = static.recognised and max(lengths.values()) > 1  # steps that were unrolled, one GRU now
     why = "no input has an axis that it runs along"

@@ -4,6 +4,7 @@ names."""
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -146,21 +147,39 @@ class _Search:
                     self.take(i, (exact or same)[0])
 
     def by_elimination(self) -> None:
-        """What is named as a state and fits one output only; or as many of each, in order."""
-        groups: dict[object, tuple[list[str], list[str]]] = {}
+        """What is named as a state, as many outputs of its type, and one way alone to pair them all by what depends on
+        what. The order in which they stand says nothing: h and c have one type."""
+        groups: dict[object, list[str]] = {}
         for i in self.inputs:
             if STATE_NAME.search(i):
-                groups.setdefault(self.graph.types[i], ([], []))[0].append(i)
-        for type_, (ins, outs) in groups.items():
-            outs += [o for o in self.outputs if self.graph.types[o] == type_ and any(self.fits(i, o) for i in ins)]
-            if len(ins) == len(outs) and all(self.fits(i, o) for i, o in zip(ins, outs, strict=True)):
-                for i, o in zip(ins, outs, strict=True):
-                    self.take(i, o)
+                groups.setdefault(self.graph.types[i], []).append(i)
+        for ins in groups.values():
+            outs = [o for o in self.outputs if any(self.fits(i, o) for i in ins)]
+            pairs = self._only_way(ins, outs) if len(ins) == len(outs) else []
+            for i, o in pairs:
+                self.take(i, o)
+
+    def _only_way(self, ins: list[str], outs: list[str]) -> list[Pair]:
+        """Pairs for all of them; none where there is no way, or more than one."""
+        fits, pairs = [(i, o) for i in ins for o in outs if self.fits(i, o)], []
+        while fits:
+            counts = Counter(name for pair in fits for name in pair)
+            forced = [pair for pair in fits if 1 in (counts[pair[0]], counts[pair[1]])]
+            if not forced:
+                return []
+            pairs.append(forced[0])
+            fits = [(i, o) for i, o in fits if i != forced[0][0] and o != forced[0][1]]
+        return pairs if len(pairs) == len(ins) else []
 
     def doubts(self) -> list[tuple[str, Note]]:
         """What is left over and looks like a state."""
         found = [(i, self._of_cell(i, self.elements.cells[i])) for i in self.inputs if i in self.elements.cells]
         fits = [(i, o) for i in self.inputs for o in self.outputs if self.fits(i, o)]
+        for i in self.inputs:
+            able = [pair for pair in fits if pair[0] == i]
+            if able and STATE_NAME.search(i) and i not in self.elements.cells:
+                text = f"which output continues it is not certain: there is no pair. If it is one, say {_listed(able)}"
+                found.append((i, Note("warning", f"input '{i}' is called like a state, and {text}")))
         floats = [(i, o) for i, o in fits if self.graph.types[i].dtype.kind == "f"]
         if floats and not self.pairs and not found and len(self.graph.inputs) > 1:
             found.append(("", Note("note", f"no state was found; if one of these is one, say {_listed(floats)}")))
@@ -170,15 +189,16 @@ class _Search:
         """An input that is the state of a cell, and no output is sure to continue it."""
         held = self.elements.holding(i, self.outputs)
         able = [(i, o) for o in self.outputs if self.graph.types[i] == self.graph.types[o] and i in self.origin[o]]
+        turned = [o for _, o in able if o in held]
         what = f"input '{i}' is a state of {node}"
-        if able and held:
-            return Note("warning", f"{what}, and {_names(held)} its elements after it in another order: it stays an "
-                        f"input. If it is continued so, say {_listed(able)}")  # fmt: skip
+        if turned:
+            return Note("warning", f"{what}, and {_names(turned)} its elements after it in another order: that is no "
+                        f"pair. If it is continued so, say {_listed(able)}")  # fmt: skip
         if able:
-            return Note("warning", f"{what}, and which output continues it is not certain: it stays an input. Say "
-                        f"{_listed(able)}")  # fmt: skip
+            return Note("warning", f"{what}, and which output continues it is not certain: there is no pair. "
+                        f"Say {_listed(able)}")  # fmt: skip
         if held:
-            return Note("warning", f"{what}, and {_names(held)} it in another shape: it stays an input. A state goes "
+            return Note("note", f"{what}, and {_names(held)} it in another shape: it stays an input, for a state goes "
                         "in and comes out as one tensor of one shape")  # fmt: skip
         return Note("note", f"{what}, and no output continues it: it stays an input")
 

@@ -31,6 +31,7 @@ class Streamed:
     pairs: list[Pair]
     notes: list[str] = field(default_factory=list)
     doubts: list[Note] = field(default_factory=list)
+    takes_state: bool = False  # an input is the state of a cell, and no output continues it
 
 
 def make_stream(graph: Graph, over_time: set[str] | None, declared: Iterable[Pair] | None, timed: set[str]) -> Streamed:
@@ -66,7 +67,9 @@ def make_stream(graph: Graph, over_time: set[str] | None, declared: Iterable[Pai
         if node.op_type in RECURRENT and next(o for o in node.outputs if o) in over_time:
             _promote(streamed, node, reach)
     kept = {p.name for p in graph.inputs}
-    streamed.doubts = [*backward, *(note for name, note in found.doubts if not name or name in kept)]
+    streamed.takes_state = any(name in kept for name, _ in found.doubts)
+    said = [note for name, note in found.doubts if not name or name in kept or note.kind == "warning"]
+    streamed.doubts = [*backward, *said]
     return streamed
 
 

@@ -251,11 +251,11 @@ def _told(specialise: Specialiser, dims: Mapping[str, int], batch: int, time_axi
     open_ = Dimensions(specialise, {**dims, **dict.fromkeys(time, 1)}, batch)
     other = next((d for d in open_.found if not d.is_batch and not d.names <= _as_long(open_, time)), None)
     if other is not None:
-        numbers = dict.fromkeys(sorted(other.names), SOME)
+        given = dict.fromkeys(sorted(other.names), SOME)
         works = streams(specialise, {**open_.bound(other.names, SOME), **dims}, time)
         raise (ModelError if works else MayRunWholeError)(
             f"time_axis leaves {_where(graph, other.names)} open, which is no batch: {other.why}"
-            + (f". Give its number, such as dims={numbers}" if works else "; neither streams")
+            + (f". Give its number, such as dims={given}" if works else "; neither streams")
         )
     return _bound(open_, time)
 

@@ -47,7 +47,7 @@ def test_a_backward_cell_is_not_bound_to_one_frame():
 def test_what_a_kernel_reaches_along_may_be_bound_to_more_than_one():
     """A frame of 40 bands; of one band it would be another model."""
     assert compile(convolution("bands"), dims={"bands": 40}).inputs == {"x": (1, N, 40)}
-    with pytest.raises(ModelError, match="dims binds 'bands', the time axis, to 1: Conv node .*; leave it out"):
+    with pytest.raises(ModelError, match=r"dims binds 'bands', the time axis, to 1: Conv node .*; leave it out"):
         compile(convolution("bands"), dims={"bands": 1})
     assert list(compile(convolution("bands")).states.values()) == [(1, N, 2)]
 
@@ -68,7 +68,8 @@ def test_a_batch_and_a_dimension_of_one_number_are_bound_as_the_caller_says():
 def test_who_says_which_axis_is_time_may_bind_the_other():
     """A GRU over the bands of a frame, and one over the frames."""
     nodes = [node("GRU", ["x", "W", "R", "B"], ["a"], hidden_size=N), node("Squeeze", ["a", "one"], ["b"]),
-             node("Transpose", ["b"], ["c"], perm=[1, 0, 2]), node("GRU", ["c", "W", "R", "B"], ["y"], hidden_size=N)]  # fmt: skip
+             node("Transpose", ["b"], ["c"], perm=[1, 0, 2]),
+             node("GRU", ["c", "W", "R", "B"], ["y"], hidden_size=N)]  # fmt: skip
     source = model(nodes, {"x": ["F", "T", N]}, ["y"], {**gru_weights(rng(), N, N), "one": np.array([1])})
     with pytest.raises(ModelError, match=r"dims binds 'F', and GRU node .* as along 'T'.* say time_axis=\{'x': 1\}"):
         compile(source, dims={"F": 3})

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 from export.compiler.stream.steps import H, I, assert_steps_equal
-from export.graphs import gru_weights, model, node, rng
+from export.graphs import assert_close, gru_weights, model, node, onnxruntime, rng, whole
 from streamgru_export.compiler.compile import compile
 from streamgru_export.compiler.graph.onnx_reader import read
 from streamgru_export.compiler.static.specialise import specialise
@@ -126,8 +128,23 @@ def test_states_of_one_shape_are_never_swapped(names):
 def test_a_state_that_comes_out_in_two_tensors_is_told():
     nodes = packed().graph.node[:3]
     source = model(nodes, {"x": [1, 1, I], "s": [1, 1, 2 * H]}, ["y1", "hn1", "cn1"], weights(I))
-    with pytest.warns(UserWarning, match=r"'s' is a state of .*'hn1', 'cn1' hold it in another shape"):
-        assert compile(source).pairs == []
+    compiled = compile(source)
+    assert (compiled.pairs, list(compiled.inputs)) == ([], ["x", "s"])
+    assert re.search(r"'s' is a state of .*'hn1', 'cn1' hold it in another shape", compiled.notes[0].text)
+
+
+def test_a_state_that_goes_in_and_does_not_come_out_stays_an_input():
+    """A step from what the caller gives each time."""
+    gru = node("GRU", ["x", "W", "R", "B", "", "given"], ["y"], hidden_size=H)
+    source = model([gru, node("Relu", ["y"], ["z"])], {"x": [1, 1, I], "given": [1, 1, H]}, ["z"],
+                   gru_weights(rng(), I, H))  # fmt: skip
+    compiled = compile(source)
+    assert (list(compiled.inputs), compiled.states) == (["x", "given"], {})
+    assert [str(n) for n in compiled.notes] == [
+        "note: input 'given' is a state of GRU node 'GRU_y', and no output continues it: it stays an input"
+    ]
+    feeds = {n: rng().normal(size=s).astype(np.float32) for n, s in compiled.inputs.items()}
+    assert_close(whole(compiled, feeds), onnxruntime(source, feeds))
 
 
 def test_elements_keep_their_numbers_on_the_way():

@@ -31,6 +31,7 @@ class Streamed:
     pairs: list[Pair]
     notes: list[str] = field(default_factory=list)
     doubts: list[Note] = field(default_factory=list)
+    unsure: dict[str, str] = field(default_factory=dict)  # input -> why it is in no pair, though it looks like a state
     takes_state: bool = False  # an input is the state of a cell, and no output continues it
 
 
@@ -56,7 +57,8 @@ def make_stream(graph: Graph, over_time: set[str] | None, declared: Iterable[Pai
     found = find_pairs(graph, declared, timed)
     pairs = found.pairs
     slots = [Slot(i, i, o, is_pair=True) for i, o in pairs]
-    streamed = Streamed(graph, slots, pairs)
+    unsure = {name: note.text for name, note in found.doubts if note.kind == "warning"}
+    streamed = Streamed(graph, slots, pairs, unsure=unsure)
     if over_time is None:
         over_time = _of_one_step(streamed) if not pairs and declared is None else set()
         if over_time:
@@ -162,7 +164,8 @@ def _reset(streamed: Streamed, node: Node, name: str) -> Array | None:
     if roots == set() or not any(p.name == r for p in graph.inputs for r in roots):
         return None
     why = f"its initial state '{name}' is computed from inputs"
-    remedy = "Give it as an input of its own, and its final state as an output"
+    own = "Give it as an input of its own, and its final state as an output"
+    remedy = next((text[:1].upper() + text[1:] for name, text in streamed.unsure.items() if name in roots), own)
     raise CannotStreamError([Obstacle(str(node), why, remedy)])
 
 

@@ -24,6 +24,7 @@ MOVES: dict[str, tuple[int, ...]] = {
     "ScatterND": (0, 2),
     "Concat": (),
 }
+SHAPING = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}  # the same elements in the same order
 STATES = ((5, 1), (6, 2))  # an initial state's input, and the output that is its final state
 PASSED = 1 << 48  # added to the number of an element that was in a cell
 NOWHERE = -1  # the number of what comes from elsewhere
@@ -64,8 +65,14 @@ class Elements:
 
     def _wanted(self) -> set[str]:
         """The values on the way into a cell's state, and from there to an output."""
-        found = {n.input(i) for n in self.graph.nodes if n.op_type in RECURRENT for i, _ in STATES}
-        found |= {p.name for p in self.graph.outputs}
+        found, behind = set(), set()
+        for node in self.graph.nodes:
+            if node.op_type in RECURRENT:
+                found |= {node.input(i) for i, _ in STATES}
+                behind.update(node.outputs)
+            elif not behind.isdisjoint(moved(node)):
+                behind.update(node.outputs)
+        found |= {p.name for p in self.graph.outputs if p.name in behind}
         for node in reversed(self.graph.nodes):
             if found.intersection(node.outputs):
                 found.update(moved(node) if node.op_type not in RECURRENT else (node.input(5), node.input(6)))
@@ -78,13 +85,17 @@ class Elements:
         data = moved(node)
         if not any(name in self.numbers for name in data):
             return
+        if self.graph.types[node.outputs[0]].dtype.kind != "f":
+            return  # of a Cast: other values
+        if node.op_type in SHAPING:
+            self.numbers[node.outputs[0]] = self.numbers[data[0]].reshape(self.graph.types[node.outputs[0]].shape)
+            return
         values = [self._numbers(i) if i in data else self.graph.constants.get(i) for i in node.inputs]
         if any(value is None and name for value, name in zip(values, node.inputs, strict=True)):
             return  # moved by numbers that depend on the data
-        results = [values[0]] if node.op_type == "Cast" else evaluate(node, values, self.graph.opset)
-        for o, result in zip(node.outputs, results, strict=False):
-            if o and result is not None:
-                self.numbers[o] = np.asarray(result, np.int64)
+        for o, result in zip(node.outputs, evaluate(node, values, self.graph.opset), strict=False):
+            if o:
+                self.numbers[o] = result
 
     def _numbers(self, name: str) -> Array | None:
         if not name:
@@ -121,7 +132,7 @@ class Elements:
     def continues(self, i: str, o: str) -> bool:
         """Whether output `o` is input `i` after the cells that it is the state of, element by element."""
         found = self.numbers.get(o)
-        if i not in self.firsts or found is None or found.shape != self.graph.types[i].shape:
+        if i not in self.firsts or found is None or self.graph.types[o] != self.graph.types[i]:
             return False
         return bool((found % PASSED == self.numbers[i]).all() and (found >= PASSED).any())
 

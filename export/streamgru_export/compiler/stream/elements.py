@@ -27,6 +27,7 @@ MOVES: dict[str, tuple[int, ...]] = {
 SHAPING = {"Identity", "Cast", "Reshape", "Flatten", "Squeeze", "Unsqueeze"}  # the same elements in the same order
 STATES = ((5, 1), (6, 2))  # an initial state's input, and the output that is its final state
 PASSED = 1 << 48  # added to the number of an element that was in a cell
+SHOWN = 1 << 49  # added where it was then read from the cell's sequence of results, which is an output as well
 NOWHERE = -1  # the number of what comes from elsewhere
 
 
@@ -127,7 +128,7 @@ class Elements:
                 y[:, at, d] = final[:, d]
             else:
                 y[at, d] = final[d]
-        self.numbers[node.outputs[0]] = y
+        self.numbers[node.outputs[0]] = np.where(y >= 0, y + SHOWN, NOWHERE)
 
     def continues(self, i: str, o: str) -> bool:
         """Whether output `o` is input `i` after the cells that it is the state of, element by element."""
@@ -146,5 +147,9 @@ class Elements:
     def holding(self, i: str, outputs: Iterable[str]) -> list[str]:
         """The outputs that hold anything of input `i` after a cell."""
         first, size = self.firsts[i], self.graph.types[i].size
-        held = {o: self.numbers[o] - PASSED for o in outputs if o in self.numbers}
-        return [o for o, n in held.items() if ((n >= first) & (n < first + size)).any()]
+        passed = {o: n[n >= PASSED] % PASSED for o in outputs if (n := self.numbers.get(o)) is not None}
+        return [o for o, n in passed.items() if ((n >= first) & (n < first + size)).any()]
+
+    def is_shown(self, o: str) -> bool:
+        """Whether an output that continues an input is a part of what a cell gives anyway."""
+        return bool((self.numbers[o] >= SHOWN).any())

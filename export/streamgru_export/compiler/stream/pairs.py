@@ -112,11 +112,13 @@ class _Search:
         self.outputs.remove(o)
 
     def by_elements(self) -> None:
-        """An output that has every element of an input in its place, after the cells that it is the state of."""
+        """An output that has every element of an input in its place, after the cells that it is the state of. Several
+        are equal then: a final state before a result, one of the input's name before another, and rather the last."""
         for i in list(self.inputs):
             same = [o for o in self.outputs if self.elements.continues(i, o)]
             if same:
-                self.take(i, same[0])
+                shown = self.elements.is_shown
+                self.take(i, max(same, key=lambda o: (not shown(o), bool(stem(i) & stem(o)), same.index(o))))
 
     def by_cells(self) -> None:
         """An input that only moves into a cell's initial state, an output that its final state only moves

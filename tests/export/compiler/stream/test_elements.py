@@ -163,3 +163,16 @@ def test_what_no_cell_touched_is_no_state():
     """An input that comes out as it went in."""
     graph = specialise(read(model([node("Transpose", ["s"], ["t"], perm=[1, 0])], {"s": [1, 3]}, ["t"])), {})
     assert not Elements(graph, ["s"]).continues("s", "t")
+
+
+@pytest.mark.parametrize("outputs", [("y", "hn"), ("hn", "y"), ("a", "b"), ("b", "a")])
+def test_of_a_result_and_a_final_state_that_are_equal_the_state_is_kept(outputs):
+    """A step of one layer: what it gives is its new state."""
+    result, final = ("y", "hn") if "y" in outputs else ("a", "b")
+    nodes = [node("GRU", ["x", "W", "R", "B", "", "h"], ["Y", final], hidden_size=H),
+             node("Squeeze", ["Y", "ax1"], [result])]  # fmt: skip
+    source = model(nodes, {"x": [1, 1, I], "h": [1, 1, H]}, list(outputs),
+                   {**gru_weights(rng(), I, H), "ax1": np.array([1])})  # fmt: skip
+    compiled = compile(source)
+    assert compiled.pairs == [("h", final)]
+    assert_steps_equal(source, compiled)

@@ -114,9 +114,11 @@ def compile(
     mode : {"stream", "whole"}
         One frame at a time with the state kept, or the graph as it stands, for sequences of `length`.
     batch : int
-        What a dynamic batch dimension is bound to.
+        What a dynamic batch dimension is bound to: one along which every node treats its entries alike, whatever its
+        name.
     dims : mapping, optional
-        Other dynamic dimensions by name.
+        Other dynamic dimensions by name. Not the time axis, but where it has one entry and the graph takes and gives
+        its states itself.
     time_axis : mapping, optional
         Input name -> time axis, where it is not found or not what is meant. By default what the file says of itself
         (`properties.py`), else what is found.

@@ -10,13 +10,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from streamgru.errors import CannotStreamError, Obstacle
+from streamgru.errors import CannotStreamError, ModelError, Obstacle
 
 from ..graph.graph import Graph
 from .check import Check
 from .places import ONE_STEP, PROBES, RUN_WHOLE, Place
 from .rules import RULES
 from .timeline import Timeline
+
+OTHERS = (2, 1000)  # lengths at which branches are looked at too
 
 
 @dataclass
@@ -45,10 +47,20 @@ def check_causal(timeline: Timeline) -> Causality:
         raise CannotStreamError(found)
     one = timeline.at(1)
     _refuse_control(short, one)
+    for length in OTHERS if short.control else ():
+        _refuse_control(short, _at(timeline, length) or one)
     for node in one.nodes:
         if not node.is_like(check.there.get(next(o for o in node.outputs if o))):
             check.refuse(node, "for one frame the graph computes it in another way than for many")
     return Causality(check.places, check.over_time)
+
+
+def _at(timeline: Timeline, length: int) -> Graph | None:
+    """The graph of that length; None where it takes no such length, or is too large then."""
+    try:
+        return timeline.at(length)
+    except ModelError:
+        return None
 
 
 def _refuse_control(short: Graph, other: Graph) -> None:

@@ -154,15 +154,17 @@ def test_a_dimension_of_one_number_is_a_batch_by_its_name_alone():
     assert compile(made("unk__0"), dims={"unk__0": 1}).inputs == {"x": (1, I)}
 
 
-def test_a_branch_on_the_length_is_refused():
+@pytest.mark.parametrize("least", [1, 2, 30, 100])
+def test_a_branch_on_the_length_is_refused(least):
     """One frame would take the other branch, which has no memory."""
     gru = helper.make_graph([helper.make_node("GRU", ["x", "W", "R"], ["g"], hidden_size=H)], "then", [],
                             [helper.make_tensor_value_info("g", TensorProto.FLOAT, None)])  # fmt: skip
-    zero = helper.make_graph([node("Concat", ["u", "u"], ["z"], axis=3)], "else", [],
+    wide = helper.make_graph([node("MatMul", ["u", "M"], ["z"])], "else", [],
                              [helper.make_tensor_value_info("z", TensorProto.FLOAT, None)])  # fmt: skip
-    nodes = [node("Shape", ["x"], ["s"]), node("Gather", ["s", "k"], ["t"], axis=0), node("Greater", ["t", "one"],
+    nodes = [node("Shape", ["x"], ["s"]), node("Gather", ["s", "k"], ["t"], axis=0), node("Greater", ["t", "least"],
              ["many"]), node("Unsqueeze", ["x", "ax"], ["u"]),
-             node("If", ["many"], ["y"], then_branch=gru, else_branch=zero)]  # fmt: skip
-    constants = {**gru_weights(rng(), I, H), "k": np.array(0), "one": np.array(1), "ax": np.array([1])}
+             node("If", ["many"], ["y"], then_branch=gru, else_branch=wide)]  # fmt: skip
+    constants = {**gru_weights(rng(), I, H), "k": np.array(0), "least": np.array(least), "ax": np.array([1]),
+                 "M": np.ones((I, H), np.float32)}  # fmt: skip
     with pytest.raises(CannotStreamError, match="If node 'If_y': its branch depends on the length of the sequence"):
         compile(model(nodes, {"x": ["T", 1, I]}, ["y"], constants))

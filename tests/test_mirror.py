@@ -11,6 +11,7 @@ SOURCES, TESTS = ROOT / "export" / "streamgru_export", ROOT / "tests" / "export"
 MIRRORED = ("compiler", "from_torch")
 # What no single module answers for.
 ACROSS = {
+    "compiler/test_advice.py",  # what messages recommend
     "compiler/test_hostile_models.py",  # what fuzzing found
     "compiler/test_limits.py",  # docs/security.md
     "compiler/test_slips.py",  # whose fault they are

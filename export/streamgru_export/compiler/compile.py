@@ -15,7 +15,7 @@ from streamgru import bound
 from streamgru._disk import write_bytes
 from streamgru._options import as_path, refuse_unknown
 from streamgru._types import Frames
-from streamgru.errors import ModelError
+from streamgru.errors import CannotStreamError, ModelError, StreamgruError
 from streamgru.lengths import Lengths
 from streamgru.model import Model, Weights
 from streamgru.notes import Note, plain
@@ -38,15 +38,17 @@ from .program.plan import plan_in_place
 from .program.program import Program, Tensor
 from .program.weights import convert_in_place
 from .static.specialise import Specialiser
+from .stream.bound import check_bound
 from .stream.one_frame import Static, streaming, whole
-from .stream.places import PROBES
-from .stream.timeline import Timeline, find_time, refuse_bound_time
+from .stream.places import PROBES, RUN_WHOLE, MayRunWholeError
+from .stream.timeline import Timeline, find_time
 from .suspicions import suspicions
 from .verify import check_model, verify
 
 if TYPE_CHECKING:
     import onnx
 
+FEW = 5  # frames, to try whether a graph runs whole
 Source: TypeAlias = "str | os.PathLike[str] | bytes | onnx.ModelProto | Graph"
 
 
@@ -119,9 +121,11 @@ def compile(
     mode : {"stream", "whole"}
         One frame at a time with the state kept, or the graph as it stands, for sequences of `length`.
     batch : int
-        What a dynamic batch dimension is bound to.
+        What a dynamic batch dimension is bound to: one along which every node treats its entries alike, whatever its
+        name.
     dims : mapping, optional
-        Other dynamic dimensions by name.
+        Other dynamic dimensions by name. Not the time axis, but where it has one entry and the graph takes and gives
+        its states itself.
     time_axis : mapping, optional
         Input name -> time axis, where it is not found or not what is meant. By default what the file says of itself
         (`properties.py`), else what is found.
@@ -189,10 +193,14 @@ def stages(source: Source, options: Options) -> Compiled:
     place; what a stage leaves behind is verified before the next begins (`find_time`, `streaming` and `whole` do so
     after each pass of their own)."""
     graph = bind_inputs(check_model(source if isinstance(source, Graph) else read(source)), options.values)
-    timeline = _time(graph, options)
-    check_operators(timeline.at(PROBES[0] if timeline.time else 1))
-    static = whole(timeline, options.length) if options.mode == "whole" else streaming(timeline, options.state)
-    notes = [*plain([*graph.notes, *static.graph.recognised.values()]), *suspicions(static.graph), *plain(static.notes)]
+    timeline, static = _static(graph, options)
+    notes = [
+        *plain([*graph.notes, *static.graph.recognised.values()]),
+        *suspicions(static.graph),
+        *plain(static.notes),
+        *static.doubts,
+        *(Note("warning", text) for text in timeline.warnings),
+    ]
     static = replace(static, graph=fold_batch_norm(static.graph))
     verify(static.graph)
     program = lower(static.graph, static.slots, static.axes)
@@ -219,14 +227,51 @@ def stages(source: Source, options: Options) -> Compiled:
     )  # fmt: skip
 
 
+def _static(graph: Graph, options: Options) -> tuple[Timeline, Static]:
+    """The graph with every dimension bound; what cannot stream is told whether it runs whole."""
+    try:
+        timeline = _time(graph, options)
+        check_operators(timeline.at(PROBES[0] if timeline.time else 1))
+        if options.mode == "whole":
+            return timeline, whole(timeline, options.length)
+        return timeline, streaming(timeline, options.state)
+    except (CannotStreamError, MayRunWholeError) as error:
+        if options.mode == "whole":
+            raise
+        raise _advised(error, _whole_or_not(graph, options)) from None
+
+
+def _advised(error: ModelError, advice: str) -> ModelError:
+    """The error with this advice."""
+    if isinstance(error, CannotStreamError):
+        obstacles = error.obstacles
+        return CannotStreamError([replace(o, remedy=advice) if o.remedy == RUN_WHOLE else o for o in obstacles])
+    return ModelError(f"{error}. {advice}")
+
+
+def _whole_or_not(graph: Graph, options: Options) -> str:
+    """Whether it runs whole: tried on a few frames, of all open dimensions or of each."""
+    names = [s for s in graph.symbols() if s not in options.dims]
+    first = ""
+    for longer in [names, *([s] for s in names if len(names) > 1)]:
+        dims = {**options.dims, **dict.fromkeys(names, 1), **dict.fromkeys(longer, FEW)}
+        try:
+            with blaming():
+                stages(graph, Options(mode="whole", dims=dims))
+        except StreamgruError as error:
+            first = first or str(error)
+        else:
+            return RUN_WHOLE
+    return f"It does not run whole either: {first}"
+
+
 def _time(graph: Graph, options: Options) -> Timeline:
     """Which dimensions are time; what the caller says is believed, then what the file says."""
     specialise = Specialiser(graph, verify)
     time_axis = options.time_axis or _declared_time(graph, options.dims)
     timeline = find_time(specialise, options.dims, options.batch, time_axis)
-    if options.mode == "stream":
-        refuse_bound_time(specialise, options.dims, options.batch)
-    return timeline
+    warned = check_bound(timeline, options.dims, told=bool(time_axis)) if options.mode == "stream" else []
+    return replace(timeline, warnings=warned)
 
 
 def _declared_time(graph: Graph, dims: Mapping[str, int]) -> dict[str, int]:

@@ -37,6 +37,13 @@ class Node:
         """Name of output `i`, "" where it is absent."""
         return self.outputs[i] if i < len(self.outputs) else ""
 
+    def is_like(self, other: Node | None) -> bool:
+        """Whether the other computes the same values in the same way."""
+        if other is None or self.attrs.keys() != other.attrs.keys():
+            return False
+        same = (self.op_type, self.inputs, self.outputs) == (other.op_type, other.inputs, other.outputs)
+        return same and all(np.array_equal(v, other.attrs[k]) for k, v in self.attrs.items())
+
     def __str__(self) -> str:
         """How messages call the node."""
         kind = printable(self.op_type)
@@ -44,6 +51,26 @@ class Node:
             return f"{kind} node '{printable(self.name)}'"
         first = next((o for o in self.outputs if o), "")
         return f"{kind} node (unnamed, output '{printable(first)}')"
+
+
+@dataclass(frozen=True)
+class Control:
+    """A Loop or Scan that was written out, or an If whose branch was taken.
+
+    Attributes
+    ----------
+    turns : int
+        How many steps there were; of an If 1 or 0.
+    forgets : bool
+        One of its states starts from a constant, whatever was before.
+    backward : bool
+        It goes through a scanned input from the end.
+    """
+
+    node: Node
+    turns: int
+    forgets: bool = False
+    backward: bool = False
 
 
 @dataclass(frozen=True)
@@ -91,6 +118,7 @@ class Graph:
     recognised: dict[str, str] = field(default_factory=dict)
     pieces: set[str] = field(default_factory=set)  # outputs of the nodes that were those pieces
     bound: dict[str, Array] = field(default_factory=dict)  # inputs of the file that are constants here
+    control: dict[str, Control] = field(default_factory=dict)  # first output of each that was resolved -> what it was
 
     def producers(self) -> dict[str, Node]:
         """Value name -> the node that computes it."""

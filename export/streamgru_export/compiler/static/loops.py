@@ -164,8 +164,8 @@ def read_loop(node: Node, around: Surroundings) -> Steps:
     return steps
 
 
-def write_out(steps: Steps, around: Surroundings) -> None:
-    """Every step's nodes, one after the other."""
+def write_out(steps: Steps, around: Surroundings) -> int:
+    """Every step's nodes, one after the other; how many steps there are."""
     node, body, count = steps.node, steps.body, steps.count
     assert count is not None
     values = {s.before: around.name(s.first) for s in steps.states}
@@ -192,6 +192,7 @@ def write_out(steps: Steps, around: Surroundings) -> None:
             around.visit(Node("Identity", node.name, [values[state.before]], [state.last]))
     for s in steps.stacked:
         _join(steps, around, s, written[s.outer])
+    return t
 
 
 def _refuse_unheard(steps: Steps, t: int) -> None:

@@ -20,7 +20,7 @@ from ..graph.blame import blaming
 from ..graph.budget import REST, Budget
 from ..graph.builder import Builder
 from ..graph.evaluate import RANDOM, UNRELIABLE, DependsOnDataError, infer
-from ..graph.graph import Array, Graph, Node, Port, TensorType, live_nodes
+from ..graph.graph import Array, Control, Graph, Node, Port, TensorType, live_nodes
 from ..graph.operators import shape_part, subgraph
 from ..graph.schema import check_operands
 from .fold import constant_values, fold
@@ -112,6 +112,7 @@ class _Walk:
             self.types[p.name] = TensorType(p.dtype, tuple(int(d) for d in p.shape))
         self.sequences = Sequences()
         self.recognised = dict(graph.recognised)
+        self.control = dict(graph.control)
         self._around = Surroundings(
             self.types, self.constants, lambda name: self.alias.get(name, name), self.visit,
             lambda: Builder(self.types, self.constants, graph.opset), budget,
@@ -211,7 +212,9 @@ class _Walk:
             raise DependsOnDataError(
                 f"{node}: its condition depends on the data; only one known from the shapes can be compiled"
             )
-        inner = subgraph(node, "then_branch" if bool(condition.reshape(-1)[0]) else "else_branch")
+        taken = bool(condition.reshape(-1)[0])
+        self.control[node.outputs[0]] = Control(node, int(taken))
+        inner = subgraph(node, "then_branch" if taken else "else_branch")
         if len(inner.outputs) != len(node.outputs):
             raise ModelError(f"{node} has {len(node.outputs)} outputs, and its branch {len(inner.outputs)}")
         prefix = f"{node.outputs[0]}/"
@@ -242,11 +245,15 @@ class _Walk:
             except ModelError:  # shapes that follow from the number of the step
                 body = None
             found = to_cells(plain[0], body, around) if body is not None else None
-            if found is not None:
+            if body is not None and found is not None:
                 self.recognised.update(found)
+                self.control.update(body.control)
                 self.sequences.steps.update({last: self.alias.get(v, v) for last, v in plain[1].items()})
                 return
-        write_out(steps, around)
+        firsts = [around.constant(s.first) for s in steps.states]
+        forgets = any(value is not None and value.dtype.kind == "f" for value in firsts)
+        backward = any(s.reverse for s in steps.slices)
+        self.control[next(o for o in node.outputs if o)] = Control(node, write_out(steps, around), forgets, backward)
 
     def result(self) -> Graph:
         """The static graph: dead nodes dropped, every output written by a node of its own or an input."""
@@ -271,7 +278,7 @@ class _Walk:
         used = {i for n in nodes for i in n.inputs}
         constants = {k: v for k, v in self.constants.items() if k in used}
         return replace(self.graph, nodes=nodes, inputs=self.inputs, outputs=outputs, constants=constants,
-                       types=self.types, recognised=self.recognised)  # fmt: skip
+                       types=self.types, recognised=self.recognised, control=self.control)  # fmt: skip
 
 
 def _bound(port: Port, dims: Mapping[str, int]) -> Port:

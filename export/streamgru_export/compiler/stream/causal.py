@@ -8,16 +8,17 @@ the graph at two lengths.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 
-from streamgru.errors import CannotStreamError, Obstacle
+from streamgru.errors import CannotStreamError, ModelError, Obstacle
 
+from ..graph.graph import Graph
 from .check import Check
-from .places import PROBES, Place
+from .places import ONE_STEP, PROBES, RUN_WHOLE, Place
 from .rules import RULES
 from .timeline import Timeline
+
+OTHERS = (2, 1000)  # lengths at which branches are looked at too
 
 
 @dataclass
@@ -39,29 +40,41 @@ def check_causal(timeline: Timeline) -> Causality:
     ModelError
         A node that contradicts itself.
     """
-    check = Check(timeline.at(PROBES[0]), timeline.at(PROBES[1]), timeline.axes(), RULES)
-    found: list[Obstacle] = []
-    behind: set[str] = set()  # values that depend on a node that looks into the future
-    for node in check.graph.nodes:
-        if behind.isdisjoint(node.inputs):
-            with _collecting(found):
-                check.visit(node)
-                continue
-        behind.update(o for o in node.outputs if o)
-    producers = check.graph.producers()
-    for port in check.graph.outputs:
-        if port.name in producers and port.name not in behind:
-            with _collecting(found):
-                check.leave(producers[port.name], port.name)
+    short, long = (timeline.at(n) for n in PROBES)
+    _refuse_control(short, long)
+    check = Check(short, long, timeline.axes(), RULES)
+    found = [obstacle for _, obstacle in check.walk()]
     if found:
         raise CannotStreamError(found)
+    one = timeline.at(1)
+    _refuse_control(short, one)
+    for length in OTHERS if short.control else ():
+        _refuse_control(short, _at(timeline, length) or one)
+    for node in one.nodes:
+        if not node.is_like(check.there.get(next(o for o in node.outputs if o))):
+            check.refuse(node, "for one frame the graph computes it in another way than for many")
     return Causality(check.places, check.over_time, check.full)
 
 
-@contextmanager
-def _collecting(found: list[Obstacle]) -> Iterator[None]:
-    """What keeps the graph from streaming is kept in place of being raised."""
+def _at(timeline: Timeline, length: int) -> Graph | None:
+    """The graph of that length; None where it takes no such length, or is too large then."""
     try:
-        yield
-    except CannotStreamError as error:
-        found += error.obstacles
+        return timeline.at(length)
+    except ModelError:
+        return None
+
+
+def _refuse_control(short: Graph, other: Graph) -> None:
+    """A loop that was written out runs over the frames of a call, and forgets between calls; a branch that is taken
+    for one length is no branch for all."""
+    found = []
+    for name, was in short.control.items():
+        if name not in other.control or other.control[name].turns == was.turns:
+            continue
+        if was.node.op_type == "If":
+            found.append(Obstacle(str(was.node), "its branch depends on the length of the sequence", RUN_WHOLE))
+        else:
+            why = "it runs over the frames of the sequence, and its body is no GRU"
+            found.append(Obstacle(str(was.node), why, ONE_STEP))
+    if found:
+        raise CannotStreamError(found)

@@ -30,6 +30,30 @@ class Check:
         self.full: set[str] = set()  # of these, first outputs of those whose sequence_lens are full
         for port in short.inputs:
             self.places[port.name] = Time(axes[port.name]) if port.name in axes else FIXED
+        self.there = {next(o for o in n.outputs if o): n for n in long.nodes}
+
+    def walk(self) -> list[tuple[Node, Obstacle]]:
+        """Visits every node, in order. Those that look at other frames themselves, not through others, and why."""
+        found: list[tuple[Node, Obstacle]] = []
+        behind: set[str] = set()  # values that depend on a node that does
+        for node in self.graph.nodes:
+            if behind.isdisjoint(node.inputs):
+                try:
+                    if not node.is_like(self.there.get(next(o for o in node.outputs if o))):
+                        self.refuse(node, "the graph computes it in another way for another length of the sequence")
+                    self.visit(node)
+                    continue
+                except CannotStreamError as error:
+                    found += [(node, o) for o in error.obstacles]
+            behind.update(o for o in node.outputs if o)
+        producers = self.graph.producers()
+        for port in self.graph.outputs:
+            if port.name in producers and port.name not in behind:
+                try:
+                    self.leave(producers[port.name], port.name)
+                except CannotStreamError as error:
+                    found += [(producers[port.name], o) for o in error.obstacles]
+        return found
 
     def visit(self, node: Node) -> None:
         rule = self.rules.get(node.op_type)

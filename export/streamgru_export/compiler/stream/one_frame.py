@@ -6,16 +6,19 @@ from dataclasses import dataclass, field, replace
 
 from streamgru.errors import ModelError
 from streamgru.lengths import Lengths
+from streamgru.notes import Note
 
 from ..graph.graph import Graph
 from .causal import Causality, check_causal
+from .dimensions import sequence_lengths
 from .history import keep_history
 from .lengths import sources_of_lengths, tell_cells
 from .pairs import Pair
 from .places import Time
 from .promote import Streamed, make_stream
 from .slots import Slot
-from .timeline import Timeline, sequence_lengths, unbake
+from .timeline import Timeline
+from .unbake import unbake
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Static:
     axes: dict[str, int | None] = field(default_factory=dict)  # input or output -> its time axis, which frames lack
     notes: list[str] = field(default_factory=list)
     lengths: Lengths = field(default_factory=Lengths)
+    doubts: list[Note] = field(default_factory=list)
 
 
 def whole(timeline: Timeline, length: int | None) -> Static:
@@ -60,7 +64,7 @@ def streaming(timeline: Timeline, declared: tuple[Pair, ...] | None) -> Static:
     static = timeline.at(1)
     step = _verified(timeline, make_stream(static, None, declared, set()))
     lengths = sequence_lengths(static)
-    if step.pairs or not lengths or declared == ():
+    if step.pairs or not lengths or declared == () or (step.takes_state and max(lengths.values()) == 1):
         return _step(step)
     together = static.recognised and max(lengths.values()) > 1  # steps that were unrolled, one GRU now
     why = "no input has an axis that it runs along"
@@ -91,9 +95,10 @@ def _sequence(timeline: Timeline, declared: tuple[Pair, ...] | None) -> Static:
     streamed = _verified(timeline, make_stream(graph, causality.over_time, declared, timed))
     told = tell_cells(streamed.graph, causality.over_time, causality.full)
     graph, histories = keep_history(told.graph, causality.places)
-    timeline.specialise.verify(graph)
+    if graph is not streamed.graph:
+        timeline.specialise.verify(graph)
     slots, notes = [*streamed.slots, *told.slots, *histories], [*streamed.notes, *told.notes]
-    return Static(graph, "sequence", slots, streamed.pairs, axes, notes, told.lengths)
+    return Static(graph, "sequence", slots, streamed.pairs, axes, notes, told.lengths, streamed.doubts)
 
 
 def _axes(timeline: Timeline, causality: Causality, graph: Graph) -> dict[str, int | None]:
@@ -105,12 +110,22 @@ def _axes(timeline: Timeline, causality: Causality, graph: Graph) -> dict[str, i
         if isinstance(place, Time) and port.shape[place.axis] != 1:
             raise ModelError(
                 f"output '{port.name}': its time axis {place.axis} is merged with another dimension; "
-                "reshape it in the model, or compile it with batch=1"
+                f"reshape it in the model{_or_alone(timeline, port.name, place.axis)}"
             )
     return axes
+
+
+def _or_alone(timeline: Timeline, output: str, axis: int) -> str:
+    """The advice to compile for a batch of 1, where the output has nothing but its time on this axis then."""
+    alone = replace(timeline, dims={**timeline.dims, **dict.fromkeys(timeline.batch, 1)})
+    try:
+        return ", or compile it with batch=1" if alone.at(1).types[output].shape[axis] == 1 else ""
+    except ModelError:
+        return ""
 
 
 def _step(step: Streamed) -> Static:
     names = [p.name for p in (*step.graph.inputs, *step.graph.outputs)]
     told = tell_cells(step.graph, None, set())
-    return Static(told.graph, "step", step.slots, step.pairs, dict.fromkeys(names), step.notes, told.lengths)
+    axes = dict.fromkeys(names)
+    return Static(told.graph, "step", step.slots, step.pairs, axes, step.notes, told.lengths, step.doubts)

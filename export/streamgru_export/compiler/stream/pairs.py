@@ -4,18 +4,18 @@ names."""
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
 
 from streamgru.errors import ModelError
+from streamgru.notes import Note
 
 from ...properties import state_pairs
 from ..graph.graph import Graph, Node
 from ..graph.kinds import RECURRENT
+from .elements import MOVES, STATES, Elements
 
-MOVES = {
-    "Identity", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Slice", "Split", "Gather",
-    "Concat", "ScatterND", "Expand", "Cast",
-}  # fmt: skip
 STATE_NAME = re.compile(
     r"(^|[^a-z])(h|c|hx|cx|hc|hid|hidden|state|states|cache|caches|mem|memory|cell|carry|hprev|rnn_?state)"
     r"(\d+|[^a-z].*|in|t|n|o)?$",
@@ -26,8 +26,17 @@ AFFIX = re.compile(r"(^|_)(in|out|input|output|new|next|prev|previous|last|init|
 Pair = tuple[str, str]
 
 
-def find_pairs(graph: Graph, declared: Iterable[Pair] | None, timed: set[str]) -> list[Pair]:
-    """The (input, output) pairs of a static graph that are states.
+@dataclass(frozen=True)
+class Pairs:
+    """The (input, output) pairs that are states, in the order of the inputs; and of each input that looks like a state
+    and is none (of "": of the whole graph) what the caller should know."""
+
+    pairs: list[Pair]
+    doubts: list[tuple[str, Note]] = field(default_factory=list)
+
+
+def find_pairs(graph: Graph, declared: Iterable[Pair] | None, timed: set[str]) -> Pairs:
+    """The pairs of a static graph.
 
     Parameters
     ----------
@@ -46,13 +55,14 @@ def find_pairs(graph: Graph, declared: Iterable[Pair] | None, timed: set[str]) -
     if declared is not None:
         pairs = [(str(i), str(o)) for i, o in declared]
         _check(graph, pairs)
-        return pairs
+        return Pairs(pairs)
     search = _Search(graph, timed)
+    search.by_elements()
     search.by_cells()
     search.by_names()
     search.by_elimination()
     order = [p.name for p in graph.inputs]
-    return sorted(search.pairs, key=lambda pair: order.index(pair[0]))
+    return Pairs(sorted(search.pairs, key=lambda pair: order.index(pair[0])), search.doubts())
 
 
 def _check(graph: Graph, pairs: list[Pair]) -> None:
@@ -80,6 +90,7 @@ class _Search:
         self.inputs = [p.name for p in graph.inputs if p.name not in timed]
         self.outputs = [p.name for p in graph.outputs if p.name not in timed]
         self.origin = self._origins()
+        self.elements = Elements(graph, self.inputs)
 
     def _origins(self) -> dict[str, set[str]]:
         """Output -> the inputs it depends on."""
@@ -90,14 +101,24 @@ class _Search:
         return {o: depends.get(o, set()) for o in self.outputs}
 
     def fits(self, i: str, o: str) -> bool:
-        """Whether input `i` could become output `o`: both free, one type, and `o` depends on `i`."""
-        free = i in self.inputs and o in self.outputs
-        return free and self.graph.types[i] == self.graph.types[o] and i in self.origin[o]
+        """Whether input `i` could become output `o`: both free, one type, `o` depends on `i`, and does not have its
+        elements in other places."""
+        free = i in self.inputs and o in self.outputs and self.graph.types[i] == self.graph.types[o]
+        return free and i in self.origin[o] and not self.elements.contradicts(i, o)
 
     def take(self, i: str, o: str) -> None:
         self.pairs.append((i, o))
         self.inputs.remove(i)
         self.outputs.remove(o)
+
+    def by_elements(self) -> None:
+        """An output that has every element of an input in its place, after the cells that it is the state of. Several
+        are equal then: a final state before a result, one of the input's name before another, and rather the last."""
+        for i in list(self.inputs):
+            same = [o for o in self.outputs if self.elements.continues(i, o)]
+            if same:
+                shown = self.elements.is_shown
+                self.take(i, max(same, key=lambda o: (not shown(o), bool(stem(i) & stem(o)), same.index(o))))
 
     def by_cells(self) -> None:
         """An input that only moves into a cell's initial state, an output that its final state only moves
@@ -107,7 +128,7 @@ class _Search:
         links: list[Pair] = []
         for node in self.graph.nodes:
             if node.op_type in RECURRENT:
-                for initial, final in ((5, 1), (6, 2)):
+                for initial, final in STATES:
                     sources = _reach_back(node.input(initial), back) & set(self.inputs)
                     ends = _reach_forward(node.output(final), forward) & set(self.outputs)
                     links += [(i, o) for i in sources for o in ends if self.fits(i, o)]
@@ -128,16 +149,70 @@ class _Search:
                     self.take(i, (exact or same)[0])
 
     def by_elimination(self) -> None:
-        """What is named as a state and fits one output only; or as many of each, in order."""
-        groups: dict[object, tuple[list[str], list[str]]] = {}
+        """What is named as a state, as many outputs of its type, and one way alone to pair them all by what depends on
+        what. The order in which they stand says nothing: h and c have one type."""
+        groups: dict[object, list[str]] = {}
         for i in self.inputs:
             if STATE_NAME.search(i):
-                groups.setdefault(self.graph.types[i], ([], []))[0].append(i)
-        for type_, (ins, outs) in groups.items():
-            outs += [o for o in self.outputs if self.graph.types[o] == type_ and any(self.fits(i, o) for i in ins)]
-            if len(ins) == len(outs) and all(self.fits(i, o) for i, o in zip(ins, outs, strict=True)):
-                for i, o in zip(ins, outs, strict=True):
-                    self.take(i, o)
+                groups.setdefault(self.graph.types[i], []).append(i)
+        for ins in groups.values():
+            outs = [o for o in self.outputs if any(self.fits(i, o) for i in ins)]
+            pairs = self._only_way(ins, outs) if len(ins) == len(outs) else []
+            for i, o in pairs:
+                self.take(i, o)
+
+    def _only_way(self, ins: list[str], outs: list[str]) -> list[Pair]:
+        """Pairs for all of them; none where there is no way, or more than one."""
+        fits, pairs = [(i, o) for i in ins for o in outs if self.fits(i, o)], []
+        while fits:
+            counts = Counter(name for pair in fits for name in pair)
+            forced = [pair for pair in fits if 1 in (counts[pair[0]], counts[pair[1]])]
+            if not forced:
+                return []
+            pairs.append(forced[0])
+            fits = [(i, o) for i, o in fits if i != forced[0][0] and o != forced[0][1]]
+        return pairs if len(pairs) == len(ins) else []
+
+    def doubts(self) -> list[tuple[str, Note]]:
+        """What is left over and looks like a state."""
+        found = [(i, self._of_cell(i, self.elements.cells[i])) for i in self.inputs if i in self.elements.cells]
+        fits = [(i, o) for i in self.inputs for o in self.outputs if self.fits(i, o)]
+        for i in self.inputs:
+            able = [pair for pair in fits if pair[0] == i]
+            if able and STATE_NAME.search(i) and i not in self.elements.cells:
+                text = f"which output continues it is not certain: there is no pair. If it is one, say {_listed(able)}"
+                found.append((i, Note("warning", f"input '{i}' is called like a state, and {text}")))
+        floats = [(i, o) for i, o in fits if self.graph.types[i].dtype.kind == "f"]
+        if floats and not self.pairs and not found and len(self.graph.inputs) > 1:
+            found.append(("", Note("note", f"no state was found; if one of these is one, say {_listed(floats)}")))
+        return found
+
+    def _of_cell(self, i: str, node: Node) -> Note:
+        """An input that is the state of a cell, and no output is sure to continue it."""
+        held = self.elements.holding(i, self.outputs)
+        able = [(i, o) for o in self.outputs if self.graph.types[i] == self.graph.types[o] and i in self.origin[o]]
+        turned = [o for _, o in able if o in held]
+        what = f"input '{i}' is a state of {node}"
+        if turned:
+            return Note("warning", f"{what}, and {_names(turned)} its elements after it in another order: that is no "
+                        f"pair. If it is continued so, say {_listed(able)}")  # fmt: skip
+        if able:
+            return Note("warning", f"{what}, and which output continues it is not certain: there is no pair. "
+                        f"Say {_listed(able)}")  # fmt: skip
+        if held:
+            return Note("note", f"{what}, and {_names(held)} it in another shape: it stays an input, for a state goes "
+                        "in and comes out as one tensor of one shape")  # fmt: skip
+        return Note("note", f"{what}, and no output continues it: it stays an input")
+
+
+def _names(outputs: list[str]) -> str:
+    listed = ", ".join(f"'{o}'" for o in outputs)
+    return f"output {listed} holds" if len(outputs) == 1 else f"outputs {listed} hold"
+
+
+def _listed(pairs: list[Pair]) -> str:
+    """Candidates, as the option takes them."""
+    return " or ".join(f"state=[('{i}', '{o}')]" for i, o in pairs)
 
 
 def stem(name: str) -> set[str]:

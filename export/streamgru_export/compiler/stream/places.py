@@ -5,8 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-# What can be done with a model that looks into the future.
+from streamgru.errors import ModelError
+
+# What can be done with a model that looks into the future. compile.py tries the first before anybody reads it.
 RUN_WHOLE = "It can run whole: streamgru.load(path, mode='whole').run(x)"
+ONE_STEP = "Export one step, with its state as an input and an output"
+
+
+class MayRunWholeError(ModelError):
+    """What cannot stream as it is asked for. Whether it runs whole, compile.py tries and adds to the message."""
+
+
 PROBES = (29, 31)  # lengths tried: two primes, so that none is an accident or a product of the other
 
 

@@ -9,15 +9,17 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from streamgru.errors import CannotStreamError, Obstacle
+from streamgru.notes import Note
 
 from ..graph.budget import Budget
 from ..graph.graph import Array, Graph, Node, Port, TensorType, live_nodes
 from ..graph.kinds import RECURRENT
 from ..graph.recurrent import recurrent
+from .backward import refuse_backward
+from .dimensions import sequence_lengths
 from .pairs import Pair, find_pairs
 from .places import RUN_WHOLE
 from .slots import Slot
-from .timeline import sequence_lengths
 
 
 @dataclass
@@ -28,6 +30,9 @@ class Streamed:
     slots: list[Slot]
     pairs: list[Pair]
     notes: list[str] = field(default_factory=list)
+    doubts: list[Note] = field(default_factory=list)
+    unsure: dict[str, str] = field(default_factory=dict)  # input -> why it is in no pair, though it looks like a state
+    takes_state: bool = False  # an input is the state of a cell, and no output continues it
 
 
 def make_stream(graph: Graph, over_time: set[str] | None, declared: Iterable[Pair] | None, timed: set[str]) -> Streamed:
@@ -49,24 +54,31 @@ def make_stream(graph: Graph, over_time: set[str] | None, declared: Iterable[Pai
         A cell whose initial state is computed, or a pair that is none.
     """
     graph = graph.copied()
-    pairs = find_pairs(graph, declared, timed)
+    found = find_pairs(graph, declared, timed)
+    pairs = found.pairs
     slots = [Slot(i, i, o, is_pair=True) for i, o in pairs]
-    streamed = Streamed(graph, slots, pairs)
+    unsure = {name: note.text for name, note in found.doubts if note.kind == "warning"}
+    streamed = Streamed(graph, slots, pairs, unsure=unsure)
     if over_time is None:
         over_time = _of_one_step(streamed) if not pairs and declared is None else set()
         if over_time:
             streamed.notes.append("the graph is one step without states; each recurrent node of one step keeps its own")
     reach = _from_inputs(graph, {i for i, _ in pairs})
+    backward = refuse_backward(graph, reach)
     for node in graph.nodes:
         if node.op_type in RECURRENT and next(o for o in node.outputs if o) in over_time:
             _promote(streamed, node, reach)
+    kept = {p.name for p in graph.inputs}
+    streamed.takes_state = any(name in kept for name, _ in found.doubts)
+    said = [note for name, note in found.doubts if not name or name in kept or note.kind == "warning"]
+    streamed.doubts = [*backward, *said]
     return streamed
 
 
 def _of_one_step(streamed: Streamed) -> set[str]:
     """First outputs of the cells of a step graph that may keep a state of their own: not those that hand a state on to
-    each other inside of the graph, the steps of a loop that was written out, nor one whose initial state is made from
-    what the graph computes with."""
+    each other inside of the graph, the steps of a loop that was written out, nor one whose initial state is an input or
+    made from one."""
     graph = streamed.graph
     cells = {o for o, n in sequence_lengths(graph).items() if n == 1} - graph.recognised.keys()
     named = {next(o for o in n.outputs if o): n for n in graph.nodes if n.op_type in RECURRENT}
@@ -85,7 +97,8 @@ def _of_one_step(streamed: Streamed) -> set[str]:
             f"{len(chained)} recurrent nodes hand their state on to each other: one call runs them all, from their "
             "initial state"
         )
-    return {o for o in cells - chained if not any(_is_shared(graph, named[o], i) for i in (5, 6))}
+    inputs = {p.name for p in graph.inputs}
+    return {o for o in cells - chained if not any(_roots(graph, named[o].input(i)) & inputs for i in (5, 6))}
 
 
 def _is_shared(graph: Graph, node: Node, i: int) -> bool:
@@ -149,7 +162,8 @@ def _reset(streamed: Streamed, node: Node, name: str) -> Array | None:
     if roots == set() or not any(p.name == r for p in graph.inputs for r in roots):
         return None
     why = f"its initial state '{name}' is computed from inputs"
-    remedy = "Give it as an input of its own, and its final state as an output"
+    own = "Give it as an input of its own, and its final state as an output"
+    remedy = next((text[:1].upper() + text[1:] for name, text in streamed.unsure.items() if name in roots), own)
     raise CannotStreamError([Obstacle(str(node), why, remedy)])
 
 

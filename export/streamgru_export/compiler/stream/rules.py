@@ -230,10 +230,10 @@ def along_axis(check: Check, node: Node) -> None:
 
 
 def per_sample(check: Check, node: Node) -> None:
-    """Operators that mix everything but the batch: InstanceNormalization, GlobalAveragePool."""
+    """Operators that mix everything but the batch: InstanceNormalization, GlobalAveragePool, DepthToSpace."""
     p = check.place(node, 0)
     if isinstance(p, Time) and p.axis != 0 and not (p.axis == 1 and node.op_type.startswith("Global")):
-        check.refuse(node, "it reduces over the frames of the sequence")
+        check.refuse(node, "it mixes the frames of the sequence")
     check.put(node, p)
 
 
@@ -254,6 +254,36 @@ def elements(check: Check, node: Node) -> None:
         if any(not isinstance(check.place(node, i), Time) for i in range(len(node.inputs))):
             check.refuse(node, "it combines frames with something that has no frames")
     check.put(node, p)
+
+
+def scatter(check: Check, node: Node) -> None:
+    """ScatterND: what every frame gets stands beside it in the updates."""
+    data, axis = check.place(node, 0), _written(check, node)
+    if not isinstance(data, Time):
+        check.put(node, check.join(node, [check.place(node, i) for i in range(3)]))
+    elif axis is None or check.place(node, 2) != replace(data, axis=axis):
+        check.refuse(node, "it writes to frames of the sequence by index")
+    else:
+        check.put(node, data)
+
+
+def _written(check: Check, node: Node) -> int | None:
+    """The axis of the updates of a ScatterND that has the frames of its data in order; None where there is none."""
+    data, found = check.place(node, 0), set()
+    for indices, frames in zip(check.const(node, 1), PROBES, strict=True):
+        if not isinstance(data, Time) or indices is None:
+            return None
+        if data.axis >= indices.shape[-1]:  # whole rows are written, and time is within them
+            found.add(indices.ndim - 1 + data.axis - indices.shape[-1])
+            continue
+        others = np.delete(indices, data.axis, -1)
+        for k in range(indices.ndim - 1):
+            order = np.arange(frames).reshape([-1 if i == k else 1 for i in range(indices.ndim - 1)])
+            if indices.shape[k] == frames and (indices[..., data.axis] == order).all() and (
+                others == np.take(others, [0], k)
+            ).all():  # fmt: skip
+                found.add(k)
+    return found.pop() if len(found) == 1 else None
 
 
 def cell(check: Check, node: Node) -> None:
@@ -311,12 +341,14 @@ RULES = {
     **dict.fromkeys(("Reshape", "Flatten", "Squeeze", "Unsqueeze"), reshape),
     **dict.fromkeys(("Softmax", "LogSoftmax", "CumSum", "TopK", "LayerNormalization"), along_axis),
     **dict.fromkeys(("Conv", "MaxPool", "AveragePool"), conv),
-    **dict.fromkeys(("InstanceNormalization", "GlobalAveragePool", "GlobalMaxPool"), per_sample),
+    **dict.fromkeys(("InstanceNormalization", "GlobalAveragePool", "GlobalMaxPool", "GroupNormalization"), per_sample),
+    **dict.fromkeys(("DepthToSpace", "SpaceToDepth"), per_sample),
     **dict.fromkeys(("GatherElements", "ScatterElements", "Scatter"), elements),
     **dict.fromkeys(RECURRENT, cell),
     "BatchNormalization": batch_norm,
     "ReverseSequence": reverse_sequence,
     "ConvTranspose": transposed,
+    "ScatterND": scatter,
     "Einsum": einsum,
     "Expand": expand,
     "Transpose": transpose,

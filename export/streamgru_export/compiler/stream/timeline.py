@@ -1,7 +1,8 @@
-"""Finds the time axis: which unbound dimensions are time, and what each is bound to otherwise.
+"""Finds the time axis: which open dimensions are time, and what the others are bound to.
 
-A dimension is time if binding it to another number gives some recurrent node a longer sequence. Names, and the axis
-that convolutions reach along, decide only where there is no such node.
+A dimension is time if something runs along it, whatever it is called; a batch, if every node treats its entries alike
+(:mod:`dimensions`). A name decides only between dimensions that are batches both. What is neither, or where two could
+be time, is refused with what to say.
 """
 
 from __future__ import annotations
@@ -10,21 +11,21 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-import numpy as np
-
 from streamgru.errors import ModelError
 
 from ..graph.graph import Graph
-from ..graph.kinds import RECURRENT
-from ..graph.recurrent import recurrent
-from ..static.specialise import Specialiser
-from .places import PROBES
+from ..static.specialise import LOOPS, Specialiser
+from .check import Check
+from .dimensions import Dimension, Dimensions, Kind, axes_of
+from .places import PROBES, MayRunWholeError
+from .rules import RULES
 
 TIME = "time"  # the dimension that stands for a baked-in length
 TIME_NAMES = re.compile(
     r"^(t|time(_?steps?)?|seq(uence)?(_?len(gth)?)?|frames?|(n|num)_?frames|steps?|len(gth)?)$", re.I
 )
-BATCH_NAMES = re.compile(r"^(n|b|bs|batch(_?size|_dim)?|n_?batch|unk__\d+)$", re.I)
+BATCH_NAMES = re.compile(r"^(b|bs|batch(_?size|_dim)?|n_?batch)$", re.I)
+SOME = 4  # a number for a dimension that is neither time nor batch, where advice is tried
 
 
 @dataclass
@@ -35,6 +36,7 @@ class Timeline:
     dims: dict[str, int]  # all other dimensions, bound
     time: set[str] = field(default_factory=set)  # dimensions that are time; none: the graph is one step
     batch: set[str] = field(default_factory=set)  # those of `dims` that nobody named: the batch
+    warnings: list[str] = field(default_factory=list)
 
     @property
     def graph(self) -> Graph:
@@ -47,33 +49,25 @@ class Timeline:
 
     def axes(self) -> dict[str, int]:
         """Input name -> its time axis."""
-        return {p.name: axis for p in self.graph.inputs for axis, d in enumerate(p.shape) if d in self.time}
+        return axes_of(self.graph.inputs, self.time)
 
     def batch_axes(self, length: int = 1) -> dict[str, int]:
         """Input or output name -> the axis that follows the batch; those without one are left out."""
         if not self.batch:
             return {}
         size = self.dims[min(self.batch)]
-        larger = replace(self, dims={**self.dims, **dict.fromkeys(self.batch, size + 1)})
+        sizes = PROBES if length == 1 else (size, size + 1)  # those of one frame are known from finding time
+        both = [replace(self, dims={**self.dims, **dict.fromkeys(self.batch, n)}) for n in sizes]
         try:
-            here, there = self.at(length), larger.at(length)
+            here, there = (timeline.at(length) for timeline in both)
         except ModelError:  # the graph takes no other batch
             return {}
         found = {}
         for a, b in zip([*here.inputs, *here.outputs], [*there.inputs, *there.outputs], strict=True):
             differ = [i for i, (m, n) in enumerate(zip(a.shape, b.shape, strict=False)) if m != n]
-            if len(differ) == 1 and (a.shape[differ[0]], b.shape[differ[0]]) == (size, size + 1):
+            if len(differ) == 1 and (a.shape[differ[0]], b.shape[differ[0]]) == sizes:
                 found[a.name] = differ[0]
         return found
-
-
-def sequence_lengths(graph: Graph) -> dict[str, int]:
-    """Of a static graph: the first output of each recurrent node -> the length it runs over."""
-    return {
-        next(o for o in n.outputs if o): graph.types[n.inputs[0]].shape[recurrent(n).time_axis]
-        for n in graph.nodes
-        if n.op_type in RECURRENT
-    }
 
 
 def find_time(
@@ -102,95 +96,114 @@ def find_time(
     _check_names(graph, dims)
     if time_axis:
         return _told(specialise, dims, batch, time_axis)
-    unbound = [s for s in graph.symbols() if s not in dims]
-    time: set[str] = set()
-    failed: dict[str, ModelError] = {}
-    for s in unbound:
-        rest = {**dims, **{u: batch for u in unbound if u != s}}
-        try:
-            if moves(specialise, rest, {s}):
-                time.add(s)
-        except ModelError as error:
-            failed[s] = error
-    if failed and not time:
-        time = _together(specialise, dims, batch, failed)
-    if not time:
-        time = {s for s in unbound if TIME_NAMES.match(s)} or _convolved(specialise, dims, batch, unbound)
-    bound = _bind(graph, [u for u in unbound if u not in time], batch)
-    return Timeline(specialise, {**dims, **bound}, time, set(bound))
+    open_ = Dimensions(specialise, dims, batch)
+    return _bound(open_, _choose(open_))
 
 
-def refuse_bound_time(specialise: Specialiser, dims: Mapping[str, int], batch: int) -> None:
-    """A stream takes one frame at a time, so the caller may not bind the time axis.
+def _choose(open_: Dimensions) -> set[str]:
+    """The dimensions that are time."""
+    candidates = [d for d in open_.found if not d.is_batch]
+    if not any(d.kind is Kind.RUNS for d in candidates):
+        named = frozenset(s for d in open_.found if d.is_batch for s in d.names if TIME_NAMES.match(s))
+        candidates += [Dimension(named, Kind.ENTRYWISE, "it is called like time")] if named else []
+    if len(candidates) > 1:
+        _refuse_open(open_, candidates)
+    return {s for d in candidates for s in d.names}
+
+
+def _bound(open_: Dimensions, time: set[str]) -> Timeline:
+    """All that is not time is a batch, or must be as long as time."""
+    time = time | _as_long(open_, time)
+    for s, error in open_.stuck.items():
+        if s not in time and (not BATCH_NAMES.match(s) or has_control(open_.specialise.graph)):
+            raise ModelError(
+                f"the dimension '{s}' cannot be bound to another length, though it has no number: {error}"
+                f"{_only(open_, s)}"
+            )
+    names = [s for s in open_.symbols if s not in time]
+    bound = _bind(open_.specialise.graph, names, open_.batch)
+    given = {s: n for s, n in open_.rest.items() if s not in time}
+    return Timeline(open_.specialise, {**given, **bound}, time, set(bound))
+
+
+def _as_long(open_: Dimensions, time: set[str]) -> set[str]:
+    """Dimensions of other inputs that the graph takes at the length of time only."""
+    shapes = [p.shape for p in open_.specialise.graph.inputs]
+    beside = {d for shape in shapes if time.intersection(map(str, shape)) for d in shape}
+    found: set[str] = set()
+    for s in open_.symbols if time else ():
+        if s not in time | beside and not _takes(open_, time, {s: PROBES[1]}) and _takes(open_, time, {s: PROBES[0]}):
+            found.add(s)
+    return found
+
+
+def _takes(open_: Dimensions, time: set[str], numbers: Mapping[str, int]) -> bool:
+    try:
+        open_.specialise({**open_.bound(time, PROBES[0]), **numbers})
+    except ModelError:
+        return False
+    return True
+
+
+def has_control(graph: Graph) -> bool:
+    """Whether there are loops or branches, whose limits may be why a dimension takes one number only."""
+    return any(n.op_type in LOOPS or n.op_type == "If" for n in graph.nodes)
+
+
+def _only(open_: Dimensions, name: str) -> str:
+    """The advice to give a dimension the batch's number, where the graph takes that."""
+    try:
+        open_.specialise(open_.bound({name}, open_.batch))
+    except ModelError:
+        return ""
+    return f". If {open_.batch} is the only number that is wanted, give dims={{'{name}': {open_.batch}}}"
+
+
+def _refuse_open(open_: Dimensions, candidates: list[Dimension]) -> None:
+    """Two dimensions could be time.
 
     Raises
     ------
     ModelError
-        One of `dims` is the time axis.
+        With what to say for each that can stream; tried.
     """
-    for name in dims:
-        rest = {s: dims.get(s, batch) for s in specialise.graph.symbols() if s != name}
-        try:
-            is_time = moves(specialise, rest, {name})
-        except ModelError:  # it cannot take every number, so it is not what sequences are made of
-            is_time = False
-        if is_time:
-            raise ModelError(
-                f"dims binds '{name}', the time axis: a stream takes one frame at a time. Leave it out, or compile "
-                f"it with mode='whole', length={dims[name]}"
-            )
+    graph = open_.specialise.graph
+    ways = [way for d in candidates if (way := _way(open_, d, [o for o in candidates if o is not d]))]
+    which = "; ".join(f"{_where(graph, d.names)}: {d.why}" for d in candidates)
+    advice = "Say which is, and give the other its number, such as " + ", or ".join(ways) if ways else "Neither streams"
+    error = ModelError if ways else MayRunWholeError
+    raise error(
+        f"which axis is time is open, for none of these is a batch (batch= binds what treats its entries alike): "
+        f"{which}. {advice}"
+    )
 
 
-def moves(specialise: Specialiser, rest: Mapping[str, int], time: Iterable[str]) -> bool:
-    """Whether some recurrent node's sequence follows these dimensions."""
-    first, second = (sequence_lengths(specialise({**rest, **dict.fromkeys(time, n)})) for n in PROBES)
-    return any(first[k] != second.get(k) for k in first)
+def _way(open_: Dimensions, time: Dimension, others: list[Dimension]) -> str:
+    """What to say for this dimension to be time; "" where it does not stream so."""
+    names = sorted(s for d in others for s in d.names)
+    numbers = dict.fromkeys(names, SOME)
+    if not streams(open_.specialise, {**open_.bound(names, SOME), **numbers}, time.names):
+        return ""
+    return f"time_axis={axes_of(open_.specialise.graph.inputs, time.names)}, dims={numbers}"
 
 
-def _together(
-    specialise: Specialiser, dims: Mapping[str, int], batch: int, failed: Mapping[str, ModelError]
-) -> set[str]:
-    """Several dimensions that must be equal, so that none can be moved alone (two inputs of the same
-    length)."""
-    group = {s for s in failed if not BATCH_NAMES.match(s)}
-    rest = {**dims, **{s: batch for s in specialise.graph.symbols() if s not in group and s not in dims}}
+def streams(specialise: Specialiser, rest: Mapping[str, int], time: Iterable[str]) -> bool:
+    """Whether every frame depends on the frames before it alone, where these dimensions are time."""
     try:
-        if group and moves(specialise, rest, group):
-            return group
-    except ModelError as error:
-        name = sorted(group)[0]
-        raise ModelError(
-            f"the dimension '{name}' cannot be bound to another length, though it has no number: {error}"
-        ) from None
-    return set()
+        short, long = (specialise({**rest, **dict.fromkeys(time, n)}) for n in PROBES)
+        return not Check(short, long, axes_of(specialise.graph.inputs, time), RULES).walk()
+    except ModelError:
+        return False
 
 
-def _convolved(specialise: Specialiser, dims: Mapping[str, int], batch: int, unbound: list[str]) -> set[str]:
-    """Without recurrent nodes and names: the one dimension that kernels reach along."""
-    found = set()
-    for s in unbound:
-        rest = {**dims, **{u: batch for u in unbound if u != s}}
-        try:
-            first, second = (_reached(specialise({**rest, s: n})) for n in PROBES)
-        except ModelError:
-            continue
-        if any(first[k] != second.get(k) for k in first):
-            found.add(s)
-    return found if len(found) == 1 else set()
-
-
-def _reached(graph: Graph) -> dict[str, list[int]]:
-    """Output of each Conv -> the sizes of the axes that its kernel reaches along."""
-    found = {}
-    for node in graph.nodes:
-        if node.op_type == "Conv":
-            size, kernel = graph.types[node.inputs[0]].shape[2:], graph.types[node.inputs[1]].shape[2:]
-            found[node.outputs[0]] = [s for s, k in zip(size, kernel, strict=True) if k > 1]
-    return found
+def _where(graph: Graph, names: Iterable[str]) -> str:
+    """Dimensions as a message calls them."""
+    places = graph.symbols()
+    return " and ".join(f"'{s}' (axis {places[s][0][1]} of input '{places[s][0][0]}')" for s in sorted(names))
 
 
 def _bind(graph: Graph, names: list[str], batch: int) -> dict[str, int]:
-    """The dimensions that are not time: the batch. Another is refused rather than guessed."""
+    """The dimensions that are not time: the batch. What may be features is refused rather than guessed."""
     places = graph.symbols()
     if len(names) > 1:
         for name in names:
@@ -235,9 +248,16 @@ def _told(specialise: Specialiser, dims: Mapping[str, int], batch: int, time_axi
         specialise = specialise.of(graph)
     time = {s for s in symbols if isinstance(s, str)}
     time |= {TIME} if any(isinstance(s, int) for s in symbols) else set()
-    rest = [s for s in graph.symbols() if s not in time and s not in dims]
-    bound = _bind(graph, rest, batch)
-    return Timeline(specialise, {**dims, **bound}, time, set(bound))
+    open_ = Dimensions(specialise, {**dims, **dict.fromkeys(time, 1)}, batch)
+    other = next((d for d in open_.found if not d.is_batch and not d.names <= _as_long(open_, time)), None)
+    if other is not None:
+        given = dict.fromkeys(sorted(other.names), SOME)
+        works = streams(specialise, {**open_.bound(other.names, SOME), **dims}, time)
+        raise (ModelError if works else MayRunWholeError)(
+            f"time_axis leaves {_where(graph, other.names)} open, which is no batch: {other.why}"
+            + (f". Give its number, such as dims={given}" if works else "; neither streams")
+        )
+    return _bound(open_, time)
 
 
 def with_time(graph: Graph, places: set[tuple[str, int]]) -> Graph:
@@ -246,72 +266,3 @@ def with_time(graph: Graph, places: set[tuple[str, int]]) -> Graph:
         replace(p, shape=tuple(TIME if (p.name, a) in places else d for a, d in enumerate(p.shape)))
         for p in graph.inputs
     )
-
-
-def unbake(timeline: Timeline) -> Timeline | None:
-    """A graph whose sequence length is a number, with that number made a dimension again.
-
-    None where no recurrent node follows any axis of an input.
-
-    Raises
-    ------
-    ModelError
-        The length is more than one step, and stands in the graph in other places too.
-    """
-    graph = timeline.graph
-    lengths = set(sequence_lengths(timeline.at(1)).values())
-    error: ModelError | None = None
-    for length in sorted(lengths, reverse=True):
-        places = [(p.name, a) for p in graph.inputs for a, d in enumerate(p.shape) if d == length]
-        for group in [{p} for p in places] + [{p for p in places if p[1] == a} for a in range(3)]:
-            if not group:
-                continue
-            candidate = timeline.specialise.of(_free_reshapes(with_time(graph, group), timeline.at(1), length))
-            try:
-                if moves(candidate, timeline.dims, {TIME}):
-                    return replace(timeline, specialise=candidate, time={TIME})
-            except ModelError as e:
-                error = error or (e if length > 1 else None)
-    if error is not None and max(lengths) > 1:
-        raise ModelError(
-            f"the sequence length {max(lengths)} is a number in this graph and cannot be made 1: {error}. "
-            "Export it with a dynamic time axis, or one step with its state; or compile it with mode='whole'"
-        )
-    return None
-
-
-def _free_reshapes(graph: Graph, static: Graph, length: int) -> Graph:
-    """Exporters write the sample's length into Reshape too; there it becomes -1, what is left over.
-
-    Where the guess is wrong, the shapes no longer fit or :mod:`causal` sees frames torn apart.
-    """
-    graph = _without_lengths(graph, static, length)
-    if length == 1:
-        return graph
-    fixed = {o: static.types[o].shape for n in static.nodes if n.op_type == "Reshape" for o in n.outputs}
-    nodes, constants = [], dict(graph.constants)
-    for node in graph.nodes:
-        shape = fixed.get(node.output(0), ())
-        if node.op_type == "Reshape" and node.inputs[1] in constants and length in shape:
-            name = f"{node.outputs[0]}/shape"
-            at = shape.index(length)
-            constants[name] = np.array([*shape[:at], -1, *shape[at + 1 :]], np.int64)
-            node = replace(node, inputs=[node.inputs[0], name], attrs={})
-        nodes.append(node)
-    return replace(graph, nodes=nodes, constants=constants)
-
-
-def _without_lengths(graph: Graph, static: Graph, length: int) -> Graph:
-    """Where sequence_lens are that number too, all the frames there are are meant."""
-    full = {
-        o
-        for n in static.nodes
-        if n.op_type in RECURRENT and n.input(4) in static.constants
-        for o in n.outputs
-        if o and (static.constants[n.inputs[4]] == length).all()
-    }
-    nodes = [
-        replace(n, inputs=[*n.inputs[:4], "", *n.inputs[5:]]) if full.intersection(n.outputs) else n
-        for n in graph.nodes
-    ]
-    return replace(graph, nodes=nodes) if full else graph

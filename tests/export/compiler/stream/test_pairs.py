@@ -103,10 +103,26 @@ def test_a_name_in_two_declared_pairs_is_refused():
 def test_an_output_that_does_not_depend_on_the_input_does_not_continue_it():
     """Though it has the name and the shape."""
     nodes = [node("Neg", ["x"], ["h_out"]), node("Add", ["x", "h_in"], ["y"])]
-    assert find_pairs(ports(nodes, {"x": [3], "h_in": [3]}, ["h_out", "y"]), None, set()) == [("h_in", "y")]
+    assert find_pairs(ports(nodes, {"x": [3], "h_in": [3]}, ["h_out", "y"]), None, set()).pairs == [("h_in", "y")]
 
 
 def test_more_candidates_than_states_are_no_pairs():
     nodes = [node("Neg", ["state"], ["a"]), node("Abs", ["state"], ["b"])]
-    assert find_pairs(ports(nodes, {"state": [3]}, ["a", "b"]), None, set()) == []
-    assert find_pairs(ports(nodes, {"state": [3]}, ["a"]), None, set()) == [("state", "a")]
+    assert find_pairs(ports(nodes, {"state": [3]}, ["a", "b"]), None, set()).pairs == []
+    assert find_pairs(ports(nodes, {"state": [3]}, ["a"]), None, set()).pairs == [("state", "a")]
+
+
+def test_states_of_one_shape_are_not_paired_by_the_order_in_which_they_stand():
+    """h and c of a cell without a node: both come out of both, and nothing says which is which."""
+    nodes = [node("Add", ["h", "c"], ["a"]), node("Tanh", ["a"], ["p"]), node("Sigmoid", ["a"], ["q"])]
+    found = find_pairs(ports(nodes, {"h": [3], "c": [3]}, ["p", "q"]), None, set())
+    assert found.pairs == []
+    assert {name for name, note in found.doubts if note.kind == "warning"} == {"h", "c"}
+
+
+def test_states_of_one_shape_are_paired_where_dataflow_leaves_one_way():
+    """Of two layers: the first does not depend on the state of the second."""
+    nodes = [node("Tanh", ["h0"], ["p"]), node("Add", ["p", "h1"], ["q"])]
+    for outputs in (["p", "q"], ["q", "p"]):
+        found = find_pairs(ports(nodes, {"h1": [3], "h0": [3]}, outputs), None, set())
+        assert (found.pairs, found.doubts) == ([("h1", "q"), ("h0", "p")], [])

@@ -172,3 +172,14 @@ def test_whole_mode_promotes_nothing():
     compiled = compile(source, mode="whole", length=T)
     assert (compiled.kind, compiled.states, compiled.time_axis) == ("whole", {}, {})
     assert_close(whole(compiled, {"x": x}), onnxruntime(source, {"x": x}))
+
+
+def test_a_state_in_pieces_that_no_output_continues_for_sure_is_named():
+    """Of a sequence it cannot stay an input: a stream keeps what a cell begins with."""
+    nodes = [node("Split", ["s"], ["h", "c"], axis=2, num_outputs=2),
+             node("LSTM", ["x", "W", "R", "B", "", "h", "c"], ["Y", "hn", "cn"], hidden_size=H),
+             node("Concat", ["cn", "hn"], ["s_new"], axis=2)]  # fmt: skip
+    source = model(nodes, {"x": ["T", 1, I], "s": [1, 1, 2 * H]}, ["Y", "s_new"], gru_weights(rng(), I, H, gates=4), 18)
+    with pytest.raises(ModelError, match=r"Input 's' is a state of .* another order: .*state=\[\('s', 's_new'\)\]"):
+        compile(source)
+    assert compile(source, state=[("s", "s_new")]).pairs == [("s", "s_new")]

@@ -9,8 +9,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from export.graphs import gru_weights, model, node, onnxruntime, rng
+from export.graphs import assert_close, gru_weights, model, node, onnxruntime, rng, stream
 from streamgru.errors import ModelError
+from streamgru_export.compiler.compile import compile
 from streamgru_export.compiler.graph.onnx_reader import read
 from streamgru_export.compiler.stream.causal import check_causal
 from streamgru_export.compiler.stream.places import FIXED, LAST, Time
@@ -66,6 +67,7 @@ PLACED = {
                            constants(w=np.abs(W[:3]) + 1), Time(2)),
     "InstanceNormalization": (node("InstanceNormalization", ["x", "w", "w"], ["y"]), CUBE, constants(w=W[:3]), Time(0)),
     "GlobalAveragePool": (node("GlobalAveragePool", ["x"], ["y"]), CUBE, {}, Time(0)),
+    "DepthToSpace": (node("DepthToSpace", ["x"], ["y"], blocksize=2), ["T", 4, 2, 3], {}, Time(0)),
     "Pad of features": (node("Pad", ["x", "p"], ["y"]), CUBE, constants(p=[0, 1, 0, 0, 0, 2]), Time(0)),
     "Slice of features": (node("Slice", ["x", "s", "e", "a"], ["y"]), CUBE, constants(s=[1], e=[3], a=[1]), Time(0)),
 }  # fmt: skip
@@ -119,8 +121,9 @@ REFUSED = {
     "Softmax": (node("Softmax", ["x"], ["y"], axis=0), CUBE, {}, "Softmax runs over the frames"),
     "CumSum": (node("CumSum", ["x", "a"], ["y"]), CUBE, constants(a=0), "CumSum runs over the frames"),
     "InstanceNormalization": (node("InstanceNormalization", ["x", "w", "w"], ["y"]), [1, 3, "T"], constants(w=W[:3]),
-                              "reduces over the frames"),
-    "GlobalAveragePool": (node("GlobalAveragePool", ["x"], ["y"]), [1, 3, "T"], {}, "reduces over the frames"),
+                              "mixes the frames"),
+    "GlobalAveragePool": (node("GlobalAveragePool", ["x"], ["y"]), [1, 3, "T"], {}, "mixes the frames"),
+    "DepthToSpace": (node("DepthToSpace", ["x"], ["y"], blocksize=2), [1, 4, 2, "T"], {}, "mixes the frames"),
     "Einsum summed": (node("Einsum", ["x"], ["y"], equation="tij->ij"), CUBE, {}, "sums over the frames"),
     "Einsum attention": (node("Einsum", ["x", "x"], ["y"], equation="tij,sij->ts"), CUBE, {}, "attention"),
     "Slice": (node("Slice", ["x", "s", "e", "a"], ["y"]), CUBE, constants(s=[1], e=[99], a=[0]), "some frames"),
@@ -192,3 +195,32 @@ def test_a_cell_that_runs_backwards_over_time_is_refused():
 def test_every_rule_that_is_tested_here_is_one():
     assert {case[0].op_type for case in [*PLACED.values(), *REFUSED.values()]} <= set(RULES)
     assert FIXED not in {place for *_, place in PLACED.values()}
+
+
+@pytest.mark.parametrize("axis, rank_of_indices", [(0, 2), (1, 1)])
+def test_what_every_frame_writes_into_itself_is_its_own(axis, rank_of_indices):
+    """y[:, 1] = 2 x[:, 1] of [T, 3] as [[t, 1] for t]; y[1] = 2 x[1] of [3, T] as [[1]]."""
+    known = constants(one=[1], zero=0, first=1, ax=[0], last=[1])
+    nodes = [node("Gather", ["x", "one"], ["part"], axis=1 - axis), node("Add", ["part", "part"], ["twice"])]
+    if rank_of_indices == 1:
+        known["i"] = np.array([[1]])
+        nodes.append(node("ScatterND", ["x", "i", "twice"], ["y"]))
+    else:
+        nodes += [node("Shape", ["x"], ["s"]), node("Gather", ["s", "zero"], ["n"], axis=0),
+                  node("Range", ["zero", "n", "first"], ["t"]), node("Unsqueeze", ["t", "last"], ["t1"]),
+                  node("Mul", ["t1", "zero"], ["z1"]), node("Add", ["z1", "first"], ["o1"]),
+                  node("Concat", ["t1", "o1"], ["i"], axis=1), node("Squeeze", ["twice", "last"], ["u"]),
+                  node("ScatterND", ["x", "i", "u"], ["y"])]  # fmt: skip
+    shape = ["T", 3] if axis == 0 else [3, "T"]
+    source = model(nodes, {"x": shape}, ["y"], known)
+    assert places(source)["y"] == Time(axis)
+    x = {"x": frames(shape, 5)}
+    assert_close(stream(compile(source, time_axis={"x": axis}), x), onnxruntime(source, x))
+
+
+def test_a_write_to_some_frames_is_refused():
+    source = model(
+        [node("ScatterND", ["x", "i", "u"], ["y"])], {"x": ["T", 3]}, ["y"], constants(i=[[0]], u=W[None, :3])
+    )
+    with pytest.raises(ModelError, match="ScatterND_y': it writes to frames of the sequence by index"):
+        places(source)

@@ -15,7 +15,18 @@ from torch.nn.utils.rnn import PackedSequence, pack_padded_sequence, pad_packed_
 import streamgru
 from export.graphs import model, node, onnxruntime
 from reports.test_export import recurrent
-from reports.trial import close, export_is_refused, exported, floats, near, rng, seeded, tensor, torch_says, written
+from reports.trial import (
+    close,
+    does_not_stream,
+    export_is_refused,
+    exported,
+    floats,
+    near,
+    seeded,
+    tensor,
+    torch_says,
+    written,
+)  # fmt: skip
 
 T = 6
 
@@ -46,19 +57,6 @@ def lengths_are_obeyed(path, module, x, *cases: list[int]) -> None:
         near(loaded.run({"x": x, "lengths": n}), torch_says(module, tensor(x), tensor(n)))
 
 
-def a_stream_obeys_or_refuses(path, x, case: list[int], expected) -> None:
-    """A stream of the same file gives what the lengths say, or there is none."""
-    try:
-        loaded = streamgru.load(path, batch=len(case))
-    except streamgru.ModelError as error:
-        assert "node '" in str(error)
-        return
-    feeds = {"x": x, "lengths": np.array(case, np.int64)}
-    assert [t.name for t in loaded.inputs] == ["x", "lengths"]
-    y = loaded.run(feeds)
-    near(y, expected)
-
-
 def test_a_packed_lstm(tmp_path):
     """pytorch/pytorch#62240: LSTM between pack and pad, two sequences of two or one of four frames."""
     example = (torch.zeros(2, T, 4), torch.tensor([T, 4]))
@@ -70,7 +68,8 @@ def test_a_packed_lstm(tmp_path):
     x = floats(2, T, 4)
     lengths_are_obeyed(path, module, x, [T, 4], [3, 1], [T, T])
     lengths_are_obeyed(path, module, floats(1, T, 4), [4])
-    a_stream_obeys_or_refuses(path, x, [5, 2], torch_says(module, tensor(x), torch.tensor([5, 2])))
+    n = np.array([5, 2])
+    near(streamgru.load(path, batch=2).run({"x": x, "lengths": n}), torch_says(module, tensor(x), tensor(n)))
 
 
 def test_lengths_sorted_by_hand_around_a_bidirectional_lstm(tmp_path):
@@ -81,7 +80,7 @@ def test_lengths_sorted_by_hand_around_a_bidirectional_lstm(tmp_path):
     )
     x = floats(3, T, 4)
     lengths_are_obeyed(path, module, x, [4, T, 2], [1, 2, 3], [5, 5, T])
-    with pytest.raises(streamgru.ModelError):
+    with pytest.raises(streamgru.ModelError, match=r"TopK node .* mixes its entries.*It can run whole"):
         streamgru.load(path, batch=3)
 
 
@@ -119,29 +118,48 @@ def test_a_packed_sequence_made_by_hand(tmp_path, rnn):
     export_is_refused(module, example, tmp_path, "pack_padded_sequence", stream="sequence", time_axis=1)
 
 
-class Zeros(nn.Module):
-    """Two layers, unsorted lengths, zeros made for the batch."""
+class Unsorted(nn.Module):
+    """Two layers, unsorted lengths; the initial state is zeros made for the batch."""
 
     def __init__(self) -> None:
         super().__init__()
         self.rnn = nn.LSTM(4, 3, 2, batch_first=True)
 
-    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+    def run(self, x: Tensor, lengths: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         u = pack_padded_sequence(x, lengths.reshape(-1).cpu(), batch_first=True, enforce_sorted=False)
+        y, (h, c) = self.rnn(u, (h, c))
+        return pad_packed_sequence(y, batch_first=True, total_length=x.shape[1])[0], h, c
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
         zeros = torch.zeros(2, x.size(0), 3)
-        y, _ = self.rnn(u, (zeros, zeros))
-        return pad_packed_sequence(y, batch_first=True, total_length=x.shape[1])[0]
+        return self.run(x, lengths, zeros, zeros)[0]
+
+
+class UnsortedState(Unsorted):
+    """The initial state is an argument, the final one a result."""
+
+    def forward(self, x: Tensor, lengths: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        return self.run(x, lengths, h, c)
 
 
 def test_unsorted_lengths_in_a_batch_of_another_size(tmp_path):
     """microsoft/onnxruntime#11830: 11 sequences in the example, 8 in use: ScatterElements fails."""
-    module = seeded(Zeros)
+    module = seeded(Unsorted)
     example = (torch.zeros(5, T, 4), torch.tensor([2, T, 1, 4, 5]))
     path = exported(module, example, tmp_path, stream="sequence", dynamic_batch=True)
     lengths_are_obeyed(path, module, floats(5, T, 4), [2, T, 1, 4, 5], [5, 5, 5, 5, T])
     lengths_are_obeyed(path, module, floats(3, T, 4), [2, T, 1], [1, 1, 4])
-    x = floats(3, T, 4)
-    a_stream_obeys_or_refuses(path, x, [2, 5, 1], torch_says(module, tensor(x), torch.tensor([2, 5, 1])))
+    with pytest.raises(streamgru.ModelError, match=r"TopK node .* Give its number, such as dims="):
+        streamgru.load(path, batch=3)
+    with pytest.raises(streamgru.ModelError, match=r"LSTM node .* Give it as an input of its own"):
+        streamgru.load(path, dims={"batch": 3})
+    zeros = torch.zeros(2, 3, 3)
+    given = (torch.zeros(3, T, 4), torch.tensor([2, T, 1]), zeros, zeros)
+    loaded = streamgru.load(exported(seeded(UnsortedState), given, tmp_path, stream="sequence"))
+    x, n = floats(3, T, 4), np.array([2, 5, 1])
+    near(loaded.run({"x": x, "lengths": n}), torch_says(module, tensor(x), tensor(n)))
+    with loaded.stream() as stream, pytest.raises(streamgru.ShapeError, match="length"):
+        stream.run({"x": x, "lengths": np.tile(n, (T, 1))})  # a stream's frames are sequences of one
 
 
 # ---- ONNX graphs ----
@@ -177,12 +195,8 @@ def test_lengths_that_are_all_shorter_than_the_sequence(tmp_path, op):
     assert not expected["Y"][4:].any()
     for _ in range(2):
         close(run_whole(graph, tmp_path, feeds), expected)
-    try:
-        loaded = streamgru.load(written(graph, tmp_path), batch=3)
-    except streamgru.ModelError as error:
-        assert "lens" in str(error)
-    else:
-        close(loaded.named(loaded.run(feeds)), expected)
+    loaded = streamgru.load(written(graph, tmp_path), batch=3)
+    close(loaded.named(loaded.run(feeds)), expected)
 
 
 def masked_loop() -> onnx.ModelProto:
@@ -221,13 +235,37 @@ def masked_loop() -> onnx.ModelProto:
     return model(nodes, {"ids": [1, "unk__4"]}, ["y"], constants, 18, {"ids": TensorProto.INT64})
 
 
+class MaskedStep(nn.Module):
+    """One frame of that loop, of the same weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        w = {k: tensor(v[0]) for k, v in recurrent("LSTM", 5, 3).items()}
+        self.embedding, self.cell = nn.Embedding.from_pretrained(tensor(floats(5, 5))), nn.LSTMCell(5, 3)
+        for name, value in zip(
+            ("weight_ih", "weight_hh", "bias_ih", "bias_hh"), (w["W"], w["R"], *w["B"].chunk(2)), strict=True
+        ):
+            setattr(self.cell, name, nn.Parameter(value))
+
+    def forward(self, ids: Tensor, last: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        kept = (ids != 0)[:, None]
+        h_new, c_new = self.cell(self.embedding(ids), (h, c))
+        y = torch.where(kept, h_new, last)
+        return y + 0, y, torch.where(kept, h_new, h), torch.where(kept, c_new, c)
+
+
 def test_a_masked_lstm_that_became_a_loop(tmp_path):
     """onnx/tensorflow-onnx#1871: Embedding(mask_zero=True), LSTM."""
     graph = masked_loop()
     ids = np.array([[1, 4, 0, 2, 0, 0, 3]])
-    near(run_whole(graph, tmp_path, ids)["y"], tensor(onnxruntime(graph, {"ids": ids})["y"]))
-    with pytest.raises(streamgru.CannotStreamError, match="Loop_last_end.*Export one step"):
-        streamgru.load(written(graph, tmp_path))
+    expected = tensor(onnxruntime(graph, {"ids": ids})["y"])
+    near(run_whole(graph, tmp_path, ids)["y"], expected)
+    does_not_stream(graph, tmp_path, "Loop_last_end.*Export one step, with its state as an input and an output")
+    example = (torch.tensor([1]), *[torch.zeros(1, 3)] * 3)
+    pairs = [(name, f"{name}_out") for name in ("last", "h", "c")]
+    path = exported(MaskedStep().eval(), example, tmp_path, stream="step", state=pairs)
+    with streamgru.load(path).stream() as stream:
+        near(stream.run(ids.T)[:, 0], expected[0])
 
 
 def test_lengths_that_are_counted_from_the_input(tmp_path):
@@ -266,10 +304,4 @@ def test_a_sequence_of_length_zero_is_not_reversed(tmp_path, given):
         expected[:length, n] = x[:length, n][::-1]
     graph = reversed_by(None if given else lens)
     feeds = {"x": x, "lens": lens} if given else x
-    try:
-        y = run_whole(graph, tmp_path, feeds)["y"]
-    except streamgru.StreamgruError as error:
-        assert "lens" in str(error) or "ReverseSequence" in str(error)
-    else:
-        np.testing.assert_array_equal(y, expected)
-    assert rng() is not None
+    np.testing.assert_array_equal(run_whole(graph, tmp_path, feeds)["y"], expected)

@@ -247,7 +247,9 @@ def detector() -> tuple:
         node("Unsqueeze", ["input", "first"], ["x"]),
         node("LSTM", ["x", "W", "R", "B", "", "h", "c"], ["Y", "h1", "c1"], hidden_size=5),
         node("Concat", ["h1", "c1"], ["stateN"], axis=0),
-        node("Squeeze", ["Y", "direction"], ["s"]), node("MatMul", ["s", "v"], ["w"]), node("Sigmoid", ["w"], ["output"]),
+        node("Squeeze", ["Y", "direction"], ["s"]),
+        node("MatMul", ["s", "v"], ["w"]),
+        node("Sigmoid", ["w"], ["output"]),
     ]  # fmt: skip
     return model(nodes, {"input": [1, 6], "state": [2, 1, 5]}, ["output", "stateN"], constants)
 

@@ -1,4 +1,4 @@
-"""How a model of a report is tried: written or exported, loaded and run as a user does it, beside onnxruntime or torch."""
+"""How the model of a report is tried: made, loaded and run as a user does it, beside onnxruntime or torch."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ static inline uint32_t reads(image *im, int dtype, uint32_t rank, const uint32_t
                                              : choice < 3 ? KIND_STATE
                                                           : KIND_ARENA,
                                              rank, dims);
-    if (choice > 3) add_to_list(im, 0, id);
+    if (choice > 2) add_to_list(im, 0, id);
     return id;
 }
 
@@ -129,7 +129,8 @@ static inline void make_copy(image *im, call *c)
     if (m < all) m = all; /* where strides of dst meet */
     put(c, rank), put(c, src), put(c, dst), put_all(c, rank, dims), put_all(c, rank, s), put_all(c, rank, d);
     c->in[c->n_in++] = vector(im, (int)dtype, n);
-    c->out[c->n_out++] = writes(im, (int)dtype, 1, &m);
+    uint32_t to = c->out[c->n_out++] = writes(im, (int)dtype, 1, &m);
+    if (im->tensors[to].kind == KIND_ARENA) add_to_list(im, 0, to); /* of which it writes a part */
 }
 
 static inline void make_index(image *im, call *c, uint16_t code)

@@ -51,7 +51,7 @@ static inline uint64_t plus(uint64_t a, uint64_t b) { return a > UINT64_MAX - b 
 static inline uint64_t times(uint64_t a, uint64_t b) { return a && b > UINT64_MAX / a ? UINT64_MAX : a * b; }
 
 /* A call of a kernel takes as long as so many operations, and rows of fewer elements than a vector as long as whole ones. */
-enum { SGRU_CALL = 64, SGRU_STRANGE = 8 /* an element of a plain loop */ };
+enum { SGRU_CALL = 64, SGRU_STRANGE = 16 /* an element of a plain loop */ };
 static inline uint64_t whole_vectors(uint64_t n) { return (n + 15) / 16 * 16; }
 
 /* Calls `each` for every frame: the body of an operator that has no use for a whole block. */

@@ -17,7 +17,7 @@ from ._threads import checked_threads
 from ._types import Array, Frames, Json, Outputs
 from ._workshop import workshop
 from .errors import ModelError, OptionError
-from .image import Image
+from .image import MAX_OPS, Image
 from .layout import HEADER, header_of
 from .pool import Pool
 from .sequences import run_fresh
@@ -159,6 +159,7 @@ def load(
     samples: Frames | None = None,
     mapped: bool = False,
     threads: int = 1,
+    max_ops: int | None = MAX_OPS,
 ) -> Model: ...
 @overload
 def load(
@@ -173,6 +174,7 @@ def load(
     tolerance: float | None = None,
     samples: Frames | None = None,
     threads: int = 1,
+    max_ops: int | None = MAX_OPS,
 ) -> Model: ...
 @overload
 def load(
@@ -198,6 +200,7 @@ def load(
     samples: Frames | None = None,
     mapped: bool = False,
     threads: int = 1,
+    max_ops: int | None = MAX_OPS,
     **unknown: Never,
 ) -> Model | WholeModel:
     """Load a model from ``.sgru``, or compile it from ``.onnx`` in memory.
@@ -219,11 +222,16 @@ def load(
         mapped kills them, and whoever writes to it has their memory: only for files that nobody else can write.
     threads : int
         That share a step of its streams and pools, unless they are told otherwise.
+    max_ops : int, optional
+        Refuse a model whose step takes more operations (:attr:`Model.ops`); with ``length=``, so many for each of its
+        frames. By default 10^10, which take a few seconds at most. None: any number. A :class:`WholeModel`, whose
+        work grows with what it is fed, has no such limit.
 
     Raises
     ------
     ModelError
-        The file cannot be read, or the model cannot be compiled; the message names the node.
+        The file cannot be read, the model cannot be compiled, or a step takes more than `max_ops`; the message names
+        the node.
     CannotStreamError
         The model looks into the future: ``mode="whole"`` runs it.
     ImageError
@@ -242,7 +250,8 @@ def load(
     try:
         with path.open("rb") as file:
             if file.read(4) == b"SGRU" or path.suffix == ".sgru":
-                return Model(_read_image(path, file, mapped, said), str(path), threads=threads)
+                image = _read_image(path, file, mapped, said)
+                return Model(image, str(path), threads=threads, max_ops=max_ops)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
     one_of("mode", mode, ("stream", "whole"))
@@ -253,7 +262,8 @@ def load(
         whole: WholeModel = workshop("whole.model", purpose).WholeModel(path, dims, time_axis, weights)
         return whole
     compiled = workshop("compiler.compile", purpose).compile(path, **said)
-    return Model(compiled.image, str(path), threads=threads)
+    most = None if max_ops is None else max_ops * (length or 1)
+    return Model(compiled.image, str(path), threads=threads, max_ops=most)
 
 
 UNSAID: Json = {"mode": "stream", "weights": "f32", "batch": 1}  # what an option is where nobody gives it

@@ -6,7 +6,7 @@
 #include "internal.h"
 
 enum { WORDS = sizeof(size_t) > 4 ? 1024 : 128 };
-enum { MOST_STEPS = 1 << 28, AN_OPERAND = 8 }; /* runs of elements and words of the map: some tenths of a second */
+enum { MOST_STEPS = 1 << 28, A_RUN = 4, AN_OPERAND = 8 }; /* a step is a word of the map: some tenths of a second */
 
 /* Units are bytes, or floats where no tensor of the arena has smaller elements. */
 typedef struct written_map {
@@ -27,25 +27,27 @@ typedef struct written_walk {
 
 static SGRU_COLD int take_steps(written_map *map, uint32_t n) { return (map->steps += n) <= MOST_STEPS; }
 
-/* Units at .. at + n: 0 where one that is looked at is not there. */
-static SGRU_COLD int touch(written_map *map, int64_t at, int64_t n)
+/* Units at .. at + n, as far as they are in the window: 0 where one that is looked at is not there. */
+static int touch(written_map *map, int64_t at, int64_t n)
 {
-    int64_t from = at < map->low ? 0 : at - map->low, end = at + n > map->high ? map->high : at + n;
-    for (end -= map->low; from < end;) {
-        int64_t word = from / 64, first = from % 64, last = end - word * 64 < 64 ? end - word * 64 : 64;
-        uint64_t mask = (last == 64 ? 0 : (uint64_t)1 << last) - ((uint64_t)1 << first);
+    int64_t low = at < map->low ? map->low : at, high = at + n > map->high ? map->high : at + n;
+    if (low >= high) return 1;
+    uint64_t from = (uint64_t)(low - map->low), last = (uint64_t)(high - map->low) - 1, missing = 0;
+    if (!take_steps(map, 1 + (uint32_t)(last - from) / 64)) return 0;
+    for (uint64_t word = from / 64; word <= last / 64; word++) {
+        uint64_t mask = UINT64_MAX;
+        if (word == from / 64) mask &= UINT64_MAX << from % 64;
+        if (word == last / 64) mask &= UINT64_MAX >> (63 - last % 64);
         if (map->writes) map->bits[word] |= mask;
-        else if ((map->bits[word] & mask) != mask) return 0;
-        if (!take_steps(map, 1)) return 0;
-        from = word * 64 + last;
+        else missing |= mask & ~map->bits[word];
     }
-    return 1;
+    return !missing;
 }
 
 /* The dimensions from number i on, beginning at unit `at`, as far as they meet the window. */
 static SGRU_COLD int touch_all(written_map *map, const written_walk *w, uint32_t i, int64_t at)
 {
-    if (!take_steps(map, 1)) return 0;
+    if (!take_steps(map, A_RUN)) return 0;
     if (i == w->rank) return touch(map, at, w->run);
     int64_t step = w->stride[i], first = map->low - at - w->reach[i + 1], last = map->high - 1 - at;
     first = first < 0 ? 0 : first / step + 1;

@@ -25,6 +25,11 @@ MAX_OPS = 10_000_000_000  # of a step, where nobody says otherwise: seconds at m
 UNLIMITED = 2**64 - 1
 
 
+def checked_ops(max_ops: object) -> int:
+    """The largest number of operations, None for any. OptionError where it is no whole number of 64 bits."""
+    return UNLIMITED if max_ops is None else whole_number("max_ops", max_ops, 0, UNLIMITED)
+
+
 class Image:
     """An image in memory, checked and ready.
 
@@ -72,7 +77,7 @@ class Image:
         self.threads = checked_threads(threads)
         self._buffer = ffi.from_buffer(memory)
         self._c = ffi.new("sgru_model *")
-        most = UNLIMITED if max_ops is None else whole_number("max_ops", max_ops, 0, UNLIMITED)
+        most = checked_ops(max_ops)
         status = lib.sgru_model_open_within(self._c, self._buffer, len(memory), most)
         if status == lib.SGRU_E_WORK:
             raise ModelError(

@@ -17,7 +17,7 @@ from ._threads import checked_threads
 from ._types import Array, Frames, Json, Outputs
 from ._workshop import workshop
 from .errors import ModelError, OptionError
-from .image import MAX_OPS, Image
+from .image import MAX_OPS, UNLIMITED, Image, checked_ops
 from .layout import HEADER, header_of
 from .pool import Pool
 from .sequences import run_fresh
@@ -246,12 +246,12 @@ def load(
         "state": state, "tolerance": tolerance, "samples": samples,
     }  # fmt: skip
     said = {k: v for k, v in given.items() if (not _is(v, UNSAID[k]) if k in UNSAID else v is not None)}
-    threads = checked_threads(threads)
+    threads, most = checked_threads(threads), checked_ops(max_ops)
     try:
         with path.open("rb") as file:
             if file.read(4) == b"SGRU" or path.suffix == ".sgru":
                 image = _read_image(path, file, mapped, said)
-                return Model(image, str(path), threads=threads, max_ops=max_ops)
+                return Model(image, str(path), threads=threads, max_ops=most)
     except OSError as error:
         raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
     one_of("mode", mode, ("stream", "whole"))
@@ -262,8 +262,7 @@ def load(
         whole: WholeModel = workshop("whole.model", purpose).WholeModel(path, dims, time_axis, weights)
         return whole
     compiled = workshop("compiler.compile", purpose).compile(path, **said)
-    most = None if max_ops is None else max_ops * (length or 1)
-    return Model(compiled.image, str(path), threads=threads, max_ops=most)
+    return Model(compiled.image, str(path), threads=threads, max_ops=min(most * (length or 1), UNLIMITED))
 
 
 UNSAID: Json = {"mode": "stream", "weights": "f32", "batch": 1}  # what an option is where nobody gives it

@@ -80,7 +80,9 @@ def test_kernels_compute_what_the_plain_ones_do_at_every_length_and_touch_nothin
     assert ", 0 failed" in run(tmp_path, "checkkernels", count)
 
 
-@pytest.mark.parametrize("program", ["environment", "wide_images", "hostile_weights", "refusals", "models", "api", "border"])
+@pytest.mark.parametrize(
+    "program", ["environment", "wide_images", "hostile_weights", "refusals", "models", "api", "border"]
+)
 def test_edges(tmp_path, program):
     assert ", 0 failed" in run(tmp_path, program)
 

@@ -22,8 +22,8 @@
  * same code. In both cases the state is as it was before the call. With SGRU_PASS_NONFINITE both are let through:
  * sigmoid(-inf, +inf, NaN) = 0, 1, NaN; tanh = -1, 1, NaN; relu and clip keep NaN; sums follow IEEE 754, but those of
  * 8-bit weights are NaN where an input of theirs is not finite; every NaN that reaches an output or a state is written as
- * 0x7FC00000. Subnormal inputs count as zero, and what a GRU, LSTM or RNN keeps below 2^-64 becomes zero. The caller's rounding mode, flush
- * modes and exception flags neither matter nor change. */
+ * 0x7FC00000. Subnormal inputs count as zero, and what a GRU, LSTM or RNN keeps below 2^-64 becomes zero. The caller's
+ * rounding mode, flush modes and exception flags neither matter nor change. */
 #ifndef STREAMGRU_H
 #define STREAMGRU_H
 

@@ -116,8 +116,8 @@ static SGRU_COLD uint64_t pool_work(const sgru_model *m, const sgru_op *op)
     plane plane;
     if (!plane_of(&plane, op)) return UINT64_MAX; /* the check has seen it */
     uint64_t channels = (uint64_t)op->params[P_N] * op->params[P_C];
-    uint64_t rows = (uint64_t)plane.h.out * plane.h.kernel * plane.w.kernel;
-    uint64_t row = plus((uint64_t)plane.w.out, SGRU_CALL), counts = (uint64_t)plane.w.out * plane.w.kernel;
+    uint64_t rows = (uint64_t)(plane.h.out * plane.h.kernel * plane.w.kernel);
+    uint64_t row = plus((uint64_t)plane.w.out, SGRU_CALL), counts = (uint64_t)(plane.w.out * plane.w.kernel);
     return plus(counts, times(channels, plus(times(rows, row), plane_memory(&plane, 1) * 2)));
 }
 

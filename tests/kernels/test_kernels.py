@@ -104,6 +104,20 @@ def test_the_core_needs_memcpy_memmove_and_memset_alone(tmp_path):
     assert set(undefined) - {"U"} <= {"memcpy", "memmove", "memset", "memcmp", "_GLOBAL_OFFSET_TABLE_"}
 
 
+@pytest.mark.parametrize(
+    "machine, is_known",
+    [("", False), ("-D__powerpc64__", False), ("-DSGRU_PLAIN_FLOATS", True), ("-D__wasm__", True),
+     ("-D__riscv", True), ("-D__arm__", True), ("-D__mips_soft_float", True)],
+)  # fmt: skip
+def test_a_processor_of_unknown_floating_point_modes_is_refused(machine, is_known):
+    """As this compiler would see it: what it says of its own machine is taken away."""
+    ours = ["-U__SSE2__", "-U__aarch64__", "-U__arm__", "-U__riscv", "-U__riscv_flen"]
+    command = ["cc", "-fsyntax-only", "-DSGRU_NO_SIMD", "-Ic_src", *ours, *machine.split(), "c_src/cpu.c"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == is_known, done.stderr
+    assert is_known or "SGRU_PLAIN_FLOATS" in done.stderr
+
+
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("valgrind"), reason="callgrind counts the instructions")
 @pytest.mark.parametrize("isa", ["ref", "avx2"])  # valgrind knows no AVX-512

@@ -1,20 +1,22 @@
 """Parity: proof that a stream computes what the ONNX graph and the PyTorch module compute.
 
 The same frames go through our stream (a step at a time, and in blocks), onnxruntime, the torch module and a
-float64 oracle. The verdict holds where
+float64 oracle. The verdict is "holds" where
 
 - `run` gives the very bits of `step`;
 - our steps differ from every other implementation by at most the tolerance, over the output's scale,
   which is max(1, largest |value|);
 - integers are equal;
-- at least one other implementation was compared, and the module, where one was given.
+- the whole in one call is what our stream makes of it, along every axis that the file leaves open (`axes.py`);
+- at least one other implementation was compared, and the module, where one was given: else it is "not proved";
+- each of them ran to the last step: else it is "partial".
 
 Some models cost more in float32 than the default tolerance: weights that push sums into the tens lose digits in any
 order of summation. The report says how far onnxruntime and the module are from the float64 oracle themselves, so that
 a tolerance can be chosen with eyes open; the verdict is by the stated tolerance alone.
 
-This file asks and judges. `traces.py` and the files it names run the implementations, `differences.py` measures, and
-`findings.py` holds the result.
+This file asks. `traces.py` and the files it names run the implementations, `axes.py` the whole, `differences.py`
+measures, `judge.py` judges, and `findings.py` holds the result.
 """
 
 from __future__ import annotations
@@ -33,13 +35,27 @@ from streamgru.model import Model, NonFinite
 
 from ..differences import Latency, Trace, compare, measure_latency, same_bits
 from ..environment import environment
-from ..frames import Given, given_frames, id_tables, random_frames
-from ..lost_reset import EXPLANATION, MENDED, resetting_before, suspicious_grus, with_linear_before_reset
-from . import setup, traces
-from .findings import PeerCheck
+from ..frames import Given, drawing, drawing_from, given_frames, id_tables, random_frames
+from . import judge, setup, traces
+from .advice import advice
+from .axes import Comparison
+from .caveats import caveats
+from .findings import AxisCheck, PeerCheck
 from .report import ParityReport
-from .text import where
-from .traces import RUN, STEP, Case, NotComparedError, PeerGraph
+from .traces import (
+    ORACLE,
+    ORT_STEPPED,
+    ORT_WHOLE,
+    RUN,
+    STEP,
+    TORCH_STEPPED,
+    TORCH_WHOLE,
+    Case,
+    NotComparedError,
+    PeerGraph,
+    Shape,
+)
+from .trial import Draw
 
 if TYPE_CHECKING:
     import torch
@@ -50,15 +66,13 @@ if TYPE_CHECKING:
 
 __all__ = ["PEERS", "ParityReport", "parity"]
 
-ORACLE = "float64 oracle"
-ORT_WHOLE, ORT_STEPPED = "onnxruntime whole", "onnxruntime stepped"
-TORCH_WHOLE, TORCH_STEPPED = "torch whole", "torch stepped"
 # The reference is the first of these that could be run.
 PEERS = (ORACLE, TORCH_WHOLE, TORCH_STEPPED, ORT_WHOLE, ORT_STEPPED)
 
-ORACLE_SECONDS = 60.0  # of stepping the oracle, which takes 30 ms for a step of a convolutional net
+ORACLE_SECONDS = 120.0  # for the oracle: 100,000 steps of a GRU of 64 units, and some thousand of a convolutional net
 LATENCY_FRAMES = 1000
 MOST_STEPS = 10**9
+SECONDS = "a number of seconds, such as 120"
 
 T = TypeVar("T")
 Or: TypeAlias = "T | NotComparedError"  # what could be made, or the reason why it could not
@@ -78,6 +92,7 @@ def parity(
     block: int | None = None,
     nonfinite: NonFinite = "refuse",
     threads: int | None = None,
+    oracle_seconds: float = ORACLE_SECONDS,
     **unknown: Never,
 ) -> ParityReport:
     """Compare a model's stream with everything else that can run the model.
@@ -113,17 +128,20 @@ def parity(
         The checkpoint that the module was filled from. It is not read but for its sha256.
     block, nonfinite, threads : optional
         Of the stream, as :meth:`Model.stream` takes them.
+    oracle_seconds : float
+        The time limit of the float64 oracle. Where it ends before the last step, the verdict is "partial".
 
     Returns
     -------
     ParityReport
-        It tells what could not be compared, and why; call :meth:`ParityReport.raise_for_verdict` to fail.
+        Its `verdict` is "holds", "does not hold", "partial" or "not proved". It tells how many steps were compared with
+        whom, and what could not be compared, and why; :meth:`ParityReport.raise_for_verdict` fails for all but "holds".
 
     Raises
     ------
     OptionError
-        `steps`, `seed`, `tolerance`, `module` or `weights` cannot be that, `reference` names nothing that was run,
-        or there is no such option.
+        `steps`, `seed`, `tolerance`, `oracle_seconds`, `module` or `weights` cannot be that, `reference` names nothing
+        that was run, or there is no such option.
     ShapeError
         An array of `inputs` is missing, unknown, or does not fit the model.
     StreamgruError
@@ -132,39 +150,57 @@ def parity(
     refuse_unknown(parity, unknown)
     steps, seed = whole_number("steps", steps, 1, MOST_STEPS), checked_seed(seed)
     tolerance = zero_or_more("tolerance", tolerance)
+    oracle_seconds = zero_or_more("oracle_seconds", oracle_seconds, SECONDS)
     weights = setup.checked_files(module, weights)
     if reference is not None:
         one_of("reference", reference, (STEP, RUN, *PEERS))
     source = setup.resolve(model, onnx)
     oracle: Or[OracleGraph] = _attempt(lambda: _peer("oracle_graph").OracleGraph(_path(source)))
     ort: Or[OrtGraph] = _attempt(lambda: _peer("ort_graph").OrtGraph(_path(source)))
-    if inputs is None:
-        tables: dict[str, int] = {} if isinstance(oracle, NotComparedError) else id_tables(oracle.proto)
-        try:
-            frames = random_frames(source.model, tables, steps, seed)
-        except MemoryError as error:
-            raise OptionError(f"steps: {steps} frames do not fit in memory") from error
-    else:
-        frames = given_frames(source.model, inputs)
-    case = Case(source.model, frames, {"block": block, "nonfinite": nonfinite, "threads": threads})
+    tables: dict[str, int] = {} if isinstance(oracle, NotComparedError) else id_tables(oracle.proto)
+    try:
+        frames = (
+            random_frames(source.model, tables, steps, seed) if inputs is None else given_frames(source.model, inputs)
+        )
+    except MemoryError as error:
+        raise OptionError(f"steps: {steps} frames do not fit in memory") from error
+    options: traces.StreamOptions = {"block": block, "nonfinite": nonfinite, "threads": threads}
+    case = Case(source.model, frames, options, traces.unheard(source.model, ort, oracle))
     torch_module = _attempt(lambda: _torch_module(module, case, oracle, ort))
-    found, not_compared = _run_all(case, oracle, ort, torch_module)
+    found, not_compared = _run_all(case, oracle, ort, torch_module, oracle_seconds)
     if reference is not None and reference not in found:
         raise OptionError(f"reference {reference!r} was not run: {not_compared[reference]}")
-    chosen = reference or next((peer for peer in PEERS if peer in found), None)
-    rounding = _rounding(found)
+    chosen = reference or _reference(found)
+    rounding = judge.rounding(found, PEERS)
     stored = source.model.metadata.get("weights") or "f32"
     checks = tuple(PeerCheck(compare(found[STEP], found[peer]), tolerance) for peer in PEERS if peer in found)
     identical = same_bits(found[STEP], found[RUN])
-    lost = _lost_reset(case, oracle, found, checks, tolerance)
-    reasons = _reasons(checks, identical, module, not_compared, rounding, lost, stored)
+    proto = None if isinstance(oracle, NotComparedError) else oracle.proto
+    lost = judge.lost_reset(
+        proto, lambda mended: _mended(case, oracle, mended, oracle_seconds), found, checks, tolerance
+    )
+    draw = drawing(source.model, tables, seed) if inputs is None else drawing_from(frames, seed)
+    axes, missing = _along_axes(case, (ort, oracle), torch_module, draw, tolerance, source)
+    shapes = _shapes(ort, oracle)
+    subjects = judge.subjects(found)
+    missing_module = module is not None and {TORCH_WHOLE, TORCH_STEPPED} <= set(not_compared)
+    verdict, reasons = judge.verdict(
+        judge.failures(checks, identical, axes, rounding, lost, stored),
+        checks,
+        subjects,
+        not_compared[TORCH_STEPPED] if missing_module else "",
+    )
+    notes = {kind: [note.text for note in case.notes if note.kind == kind] for kind in ("note", "warning")}
     return ParityReport(
-        ok=not reasons,
+        verdict=verdict,
         reasons=reasons,
+        caveats=caveats(case, shapes, axes, missing, found.keys() & {TORCH_WHOLE, ORT_WHOLE, ORACLE}) if checks else (),
         model=source.name,
         steps=case.steps,
         seed=seed if inputs is None else None,
         tolerance=tolerance,
+        subjects=subjects,
+        axes=axes,
         rounding=rounding,
         reference=chosen,
         differences=tuple(compare(t, found[chosen]) for n, t in found.items() if n != chosen) if chosen else (),
@@ -172,14 +208,20 @@ def parity(
         checks=checks,
         same_bits=identical,
         not_compared=not_compared,
-        warnings=() if lost else _warnings(case, oracle, found),
-        notes=tuple(note.text for note in case.notes if note.kind == "note"),
+        warnings=() if lost else judge.warnings(proto, notes["warning"], found),
+        notes=tuple(notes["note"]),
         latency=_latency(case, ort),
         environment=environment(),
         hashes=setup.hashes(source, frames, module, weights),
         traces=found,
         weights=stored,
     )
+
+
+def _reference(found: Mapping[str, Trace]) -> str | None:
+    """The first of PEERS that ran to the end; where none did, the one that came furthest."""
+    peers = [peer for peer in PEERS if peer in found]
+    return max(peers, key=lambda peer: found[peer].reached, default=None)  # the first of the largest
 
 
 # What to run
@@ -230,12 +272,12 @@ def _torch_module(module: torch.nn.Module | None, case: Case, *graphs: Or[Oracle
 
 
 def _run_all(
-    case: Case, oracle: Or[OracleGraph], ort: Or[OrtGraph], module: Or[TorchModule]
+    case: Case, oracle: Or[OracleGraph], ort: Or[OrtGraph], module: Or[TorchModule], oracle_seconds: float
 ) -> tuple[dict[str, Trace], dict[str, str]]:
     """The traces of all that can be run, and the reasons for the others. What ours raises is raised."""
     found = {STEP: traces.stream_step(case), RUN: traces.stream_run(case)}
     plan: dict[str, Callable[[], Trace]] = {
-        ORACLE: lambda: _oracle_trace(case, _given(oracle)),
+        ORACLE: lambda: _oracle_trace(case, _given(oracle), oracle_seconds),
         TORCH_WHOLE: lambda: _given(module).whole(TORCH_WHOLE, case),
         TORCH_STEPPED: lambda: _given(module).stepped(TORCH_STEPPED, case),
         ORT_WHOLE: lambda: traces.graph_whole(ORT_WHOLE, case, _given(ort)),
@@ -251,10 +293,55 @@ def _run_all(
     return found, not_compared
 
 
-def _oracle_trace(case: Case, graph: PeerGraph) -> Trace:
+def _oracle_trace(case: Case, graph: PeerGraph, seconds: float) -> Trace:
     if case.is_sequence:
-        return traces.graph_whole(ORACLE, case, graph)
-    return traces.graph_stepped(ORACLE, case, graph, ORACLE_SECONDS)
+        return traces.graph_whole(ORACLE, case, graph, seconds)
+    return traces.graph_stepped(ORACLE, case, graph, seconds)
+
+
+def _mended(case: Case, oracle: Or[OracleGraph], proto: object, seconds: float) -> Trace | None:
+    """The oracle on another graph; None where it fails."""
+    graph = type(_given(oracle))(proto)  # type: ignore[arg-type]  # what stands for a ModelProto where onnx may be absent
+    mended = _attempt(lambda: _oracle_trace(case, graph, seconds))
+    return None if isinstance(mended, NotComparedError) else mended
+
+
+def _shapes(*graphs: Or[OracleGraph] | Or[OrtGraph]) -> Mapping[str, Shape]:
+    """The file's own input shapes, as the first that could read it has them."""
+    return next((graph.input_shapes for graph in graphs if not isinstance(graph, NotComparedError)), {})
+
+
+def _along_axes(
+    case: Case,
+    graphs: tuple[Or[OrtGraph], Or[OracleGraph]],
+    module: Or[TorchModule],
+    draw: Draw,
+    tolerance: float,
+    source: setup.Source,
+) -> tuple[tuple[AxisCheck, ...], str]:
+    """The whole against the stream along every axis, and why none could run the whole.
+
+    onnxruntime, or the oracle where it cannot be had; and the module.
+    """
+    shapes = _shapes(*graphs)
+    if case.model.metadata.get("kind") == "whole":
+        return (), ""
+    found: list[AxisCheck] = []
+    peers = [
+        (name, graph)
+        for name, graph in zip(("onnxruntime", ORACLE), graphs, strict=True)
+        if not isinstance(graph, NotComparedError)
+    ]
+    advise = advice(source.onnx)
+    for name, graph in peers[:1]:
+        found += Comparison(name, graph, case, shapes, draw, tolerance, advise).checks()
+    if not isinstance(module, NotComparedError) and shapes:
+        longer = Comparison("the module", module, case, shapes, draw, tolerance, advise)
+        found += longer.checks(longer=True)
+        if not case.is_sequence:
+            found += longer.step_checks(shapes)
+    missing = "" if peers else str(graphs[0])
+    return tuple(found), missing
 
 
 def _latency(case: Case, ort: Or[OrtGraph]) -> tuple[Latency, ...]:
@@ -264,91 +351,3 @@ def _latency(case: Case, ort: Or[OrtGraph]) -> tuple[Latency, ...]:
     if not isinstance(ort, NotComparedError) and case.takes_one_frame(ort):
         calls["onnxruntime run"] = ort.call(case, frames)
     return tuple(measure_latency(calls, frames))
-
-
-# How to judge
-
-
-def _rounding(found: Mapping[str, Trace]) -> float | None:
-    """How far the float32 peers are from the oracle themselves; None where that is not known."""
-    if ORACLE not in found:
-        return None
-    return max(
-        (compare(found[name], found[ORACLE]).scaled for name in PEERS if name in found and name != ORACLE), default=None
-    )
-
-
-def _reasons(
-    checks: tuple[PeerCheck, ...],
-    identical: bool,
-    module: torch.nn.Module | None,
-    not_compared: Mapping[str, str],
-    rounding: float | None,
-    lost: str,
-    stored: str,
-) -> tuple[str, ...]:
-    """Why the verdict does not hold."""
-    reasons = [_reason(check) for check in checks if not check.ok]
-    if lost:
-        reasons.insert(0, lost)
-    elif reasons and stored != "f32":
-        reasons.append(
-            f"the image has {stored} weights, which move the outputs: state what they may cost as the tolerance"
-        )
-    elif reasons and rounding is not None:
-        reasons.append(
-            f"for comparison: the other float32 implementations are themselves {rounding:.2g} off float64 here"
-        )
-    if not identical:
-        reasons.append(f"{RUN} does not give the bits of {STEP}")
-    if not checks:
-        reasons.append("nothing was compared")
-    elif module is not None and {TORCH_WHOLE, TORCH_STEPPED} <= set(not_compared):
-        reasons.append(f"the module was not compared ({not_compared[TORCH_STEPPED]})")
-    return tuple(reasons)
-
-
-def _reason(check: PeerCheck) -> str:
-    difference, worst = check.difference, check.difference.decisive
-    if difference.problem or worst is None:
-        return f"{difference.reference}: {difference.problem}"
-    if difference.mismatches:
-        return f"{difference.reference}: {difference.mismatches} integers of {worst.output!r} differ"
-    return (
-        f"{difference.reference}: off by {difference.scaled:.2g} of the output's scale at {where(worst)}, "
-        f"{check.allowed:.2g} allowed"
-    )
-
-
-def _lost_reset(
-    case: Case, oracle: Or[OracleGraph], found: Mapping[str, Trace], checks: tuple[PeerCheck, ...], tolerance: float
-) -> str:
-    """Why the module differs, where it is this: the graph with linear_before_reset=1 in its GRUs agrees with it.
-
-    Whoever wrote the file: other tools take the exporter's name off it.
-    """
-    module = found.get(TORCH_WHOLE) or found.get(TORCH_STEPPED)
-    failed = any(not check.ok and check.difference.reference in (TORCH_WHOLE, TORCH_STEPPED) for check in checks)
-    if module is None or not failed or isinstance(oracle, NotComparedError):
-        return ""
-    names = resetting_before(oracle.proto)
-    if not names:
-        return ""
-    graph = type(oracle)(with_linear_before_reset(oracle.proto))
-    mended = _attempt(lambda: _oracle_trace(case, graph))
-    if isinstance(mended, NotComparedError):
-        return ""
-    error = compare(module, mended).scaled
-    return MENDED.format(nodes=", ".join(names), error=error) if error <= tolerance else ""
-
-
-def _warnings(case: Case, oracle: Or[OracleGraph], found: Mapping[str, Trace]) -> tuple[str, ...]:
-    """What is probably wrong with the graph itself: a GRU from PyTorch with linear_before_reset=0."""
-    if isinstance(oracle, NotComparedError):
-        return tuple(note.text for note in case.notes if note.kind == "warning")
-    names = suspicious_grus(oracle.proto)
-    if not names:
-        return ()
-    compared = found.keys() & {TORCH_WHOLE, TORCH_STEPPED}
-    finding = " With 1 in its place the graph still differs from the module." if compared else ""
-    return (f"{', '.join(names)}: {EXPLANATION}{finding}",)

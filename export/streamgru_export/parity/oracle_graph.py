@@ -8,7 +8,7 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError
 
-from streamgru._types import Array
+from streamgru._types import AnyDtype, Array
 from streamgru.errors import ModelError
 
 from ..oracle.model import Float64Model
@@ -33,6 +33,11 @@ class OracleGraph:
         self.input_shapes: dict[str, tuple[int | str | None, ...]] = {
             value.name: tuple(d.dim_value or d.dim_param for d in value.type.tensor_type.shape.dim)
             for value in self.proto.graph.input
+        }
+        self.input_dtypes: dict[str, AnyDtype] = {
+            value.name: onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
+            for value in self.proto.graph.input
+            if value.type.tensor_type.elem_type
         }
         self.output_names: list[str] = self._model.output_names
 

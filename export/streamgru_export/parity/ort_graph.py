@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from streamgru._types import Array
+from streamgru._types import AnyDtype, Array
 
-from ..ort import open_session
+from ..ort import as_dtype, open_session
 from .traces import Arrays, Case, its_reason
 
 
@@ -26,6 +26,7 @@ class OrtGraph:
         self.input_shapes: dict[str, tuple[int | str | None, ...]] = {
             i.name: tuple(i.shape) for i in self.session.get_inputs()
         }
+        self.input_dtypes: dict[str, AnyDtype] = {i.name: as_dtype(i.type) for i in self.session.get_inputs()}
         self.output_names: list[str] = [o.name for o in self.session.get_outputs()]
 
     def run(self, feeds: Mapping[str, Array]) -> Arrays:

@@ -32,11 +32,15 @@ class TorchModule:
         kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         self.arity = sum(p.kind in kinds for p in inspect.signature(forward).parameters.values())
 
+    def run(self, feeds: Mapping[str, Array]) -> Arrays:
+        """One call of the module, by the graph's names."""
+        return self._named(self._call(feeds))
+
     def whole(self, name: str, case: Case) -> Trace:
         """The whole sequence in one call; prefixes too for outputs that have no time axis."""
         if not case.is_sequence:
             raise NotComparedError("the graph is one step of the module, which is compared stepped")
-        return whole_trace(name, case, lambda n: self._named(self._call({**case.initial_states(), **case.feed(0, n)})))
+        return whole_trace(name, case, lambda n: self.run({**case.initial_states(), **case.feed(0, n)}))
 
     def stepped(self, name: str, case: Case) -> Trace:
         """A step at a time: the state fed back by the graph's names, or from the module's last results."""
@@ -44,7 +48,7 @@ class TorchModule:
             return self._by_its_own_state(name, case)
         state, results = case.initial_states(), []
         for t in range(case.steps):
-            result = self._named(self._call({**state, **case.feed(t, t + 1)}))
+            result = self.run({**state, **case.feed(t, t + 1)})
             state = {name: result[output] for name, output in case.state_names.items()}
             results.append(result)
         return stepped_trace(name, case, results)

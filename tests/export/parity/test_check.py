@@ -111,7 +111,7 @@ def off_at(step, by):
 
 def test_a_step_graph_is_compared_with_everything_that_takes_its_state(folder, net):
     report = streamgru.parity(folder / "step.onnx", net, steps=60)
-    assert report.ok, report.verdict
+    assert report.ok, report.conclusion
     assert [c.difference.reference for c in report.checks] == [ORACLE, "torch stepped", "onnxruntime stepped"]
     assert set(report.not_compared) == {"torch whole", "onnxruntime whole"}
     assert report.reference == ORACLE
@@ -123,7 +123,7 @@ def test_a_step_graph_is_compared_with_everything_that_takes_its_state(folder, n
 
 def test_a_sequence_graph_is_compared_whole_and_the_module_stepped_too(folder, net):
     report = streamgru.parity(folder / "sequence.onnx", net, steps=60)
-    assert report.ok, report.verdict
+    assert report.ok, report.conclusion
     compared = [c.difference.reference for c in report.checks]
     assert compared == [ORACLE, "torch whole", "torch stepped", "onnxruntime whole"]
     assert "no state to feed back" in report.not_compared["onnxruntime stepped"]
@@ -137,7 +137,7 @@ def test_a_module_of_torch_itself_whose_state_the_graph_hides(tmp_path):
     gru = nn.GRU(INPUTS, HIDDEN).eval()
     export(gru, (torch.zeros(4, 1, INPUTS),), tmp_path / "gru.onnx", stream="sequence", exporter="legacy")
     report = streamgru.parity(tmp_path / "gru.onnx", gru, steps=30)
-    assert report.ok, report.verdict
+    assert report.ok, report.conclusion
     assert {"torch whole", "torch stepped"} <= {c.difference.reference for c in report.checks}
 
 
@@ -177,7 +177,7 @@ def test_an_error_just_within_the_tolerance_holds_and_just_beyond_does_not(folde
     within, beyond = (
         streamgru.parity(Wrong(model, off_at(3, by)), net, steps=10, tolerance=1e-4) for by in (0.9e-4, 1.2e-4)
     )
-    assert within.ok, within.verdict
+    assert within.ok, within.conclusion
     assert not beyond.ok
 
 
@@ -200,7 +200,8 @@ def test_another_module_is_found_out(folder):
 def test_a_module_that_does_not_fit_is_no_parity(folder):
     report = streamgru.parity(folder / "step.onnx", nn.Linear(7, 1), steps=5)
     assert not report.ok
-    assert "the module was not compared" in report.verdict
+    assert report.verdict == "not proved"
+    assert "the module was not compared" in report.reasons[0]
     assert "the module failed" in report.not_compared["torch stepped"]
 
 
@@ -214,7 +215,7 @@ def test_an_argument_that_is_no_state_is_not_fed_back(folder):
     module = Offset(INPUTS, HIDDEN, OUTPUTS, LAYERS).eval()
     report = streamgru.parity(folder / "sequence.onnx", module, steps=20)
     assert "do not continue its sequence" in report.not_compared["torch stepped"]
-    assert report.ok, report.verdict
+    assert report.ok, report.conclusion
 
 
 def test_the_module_runs_in_eval_mode_and_is_left_as_it_was(folder):

@@ -89,7 +89,7 @@ def test_the_page_tells_what_the_report_holds(report):
 
 
 def test_a_failure_says_why(report):
-    failed = replace(report, ok=False, reasons=("float64 oracle: off by 0.27",), warnings=("a GRU",))
+    failed = replace(report, verdict="does not hold", reasons=("float64 oracle: off by 0.27",), warnings=("a GRU",))
     page = Page(render(failed))
     assert "Parity does not hold" in page.text
     assert "float64 oracle: off by 0.27" in page.text

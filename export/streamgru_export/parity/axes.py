@@ -224,17 +224,24 @@ class Comparison:
             return ""
         whole, grown = attempt.results[3], attempt.grown
         try:
-            two, *alone = (self.whole.run(longest.part(*part)) for part in ((0, 2), (0, 1), (1, 2), (2, 3)))
+            two, *alone = (self.whole.run(longest.parts(chosen)) for chosen in ((0, 1), (0,), (1,), (2,)))
         except NotComparedError:
             return ""
         names = [name for name in whole if grown.get(name)]
         if not names:
-            return SINGLE if all(_alike(whole[n], alone[2][n]) for n in whole) else GATHERED
+            return self._gathered(longest, whole, alone[2])
         thirds = {name: _parts(whole[name], grown[name][0], 3) for name in names}
         if all(_alike(thirds[name][k], alone[k][name]) for name in names for k in range(3)):
             return SINGLE
         halves = {name: _parts(two[name], grown[name][0], 2) for name in names}
         return MEMORY if all(_alike(thirds[name][k], halves[name][k]) for name in names for k in range(2)) else MIXED
+
+    def _gathered(self, longest: Trial, whole: Arrays, last: Arrays) -> str:
+        """What the whole does where no output grows: of what gathers up its entries, their order tells a recurrence."""
+        if all(_alike(values, last[name]) for name, values in whole.items()):
+            return SINGLE
+        turned = self.whole.run(longest.parts((1, 0, 2)))
+        return GATHERED if all(_alike(values, turned[name]) for name, values in whole.items()) else MEMORY
 
     def _words(self, axes: Axes, taken_for: str, seems: str, worst: Difference) -> str:
         """Why a check fails."""

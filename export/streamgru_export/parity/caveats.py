@@ -9,6 +9,7 @@ from streamgru._types import Array
 from .axes import open_axes
 from .findings import AxisCheck
 from .traces import Case, Shape
+from .trial import listed
 
 
 def caveats(
@@ -75,5 +76,5 @@ def _time(
 
 
 def _trusted(case: Case) -> str:
-    pairs = " and ".join(f"{output!r} becomes {given!r}" for given, output in case.state_names.items())
+    pairs = listed([f"{output!r} becomes {given!r}" for given, output in case.state_names.items()])
     return f", and that {pairs} is taken on trust" if pairs else ""

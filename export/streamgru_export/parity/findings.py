@@ -18,8 +18,8 @@ FILES = ("onnx", "sgru", "weights", "module")  # the hashes that say what was co
 
 Verdict: TypeAlias = Literal["holds", "does not hold", "partial", "not proved"]
 Outcome: TypeAlias = Literal["holds", "fails", "untried", "bound"]
-# What a whole does along an axis: what comes later depends on what came before; an output of one entry depends on all;
-# what comes before depends on what comes later; no entry depends on another.
+# What a whole does along an axis: what comes later depends on what came before; an output holds all entries, in any
+# order; what comes before depends on what comes later; no entry depends on another.
 MEMORY, GATHERED, MIXED, SINGLE = "carries memory along", "gathers up", "mixes", "keeps apart"
 EXIT_CODES: Mapping[Verdict, int] = {"holds": 0, "does not hold": 1, "partial": 3, "not proved": 4}  # 2: argparse's
 MARKS: Mapping[Verdict, str] = {

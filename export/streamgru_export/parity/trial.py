@@ -28,6 +28,12 @@ class Whole(Protocol):
     def run(self, feeds: Mapping[str, Array]) -> Arrays: ...
 
 
+def listed(words: Sequence[str], most: int = 3) -> str:
+    """The words, joined by "and"; of many the first few."""
+    shown = words if len(words) <= most else [*words[: most - 1], f"{len(words) - most + 1} more"]
+    return " and ".join(shown)
+
+
 @dataclass(frozen=True)
 class Port:
     """An input of the whole: its shape for one entry and one frame, and how it is filled."""
@@ -48,7 +54,7 @@ class Axes:
     """Axes of inputs that grow together, for the file gives them one name, or none takes another length alone."""
 
     places: tuple[Place, ...]
-    symbol: str = ""
+    symbol: str = ""  # the file's name in quotes, or words
 
     def of(self, port: Port) -> list[int]:
         return [axis for name, axis in self.places if name == port.name]
@@ -58,8 +64,7 @@ class Axes:
         return Axes(self.places + other.places, " and ".join(symbols))
 
     def __str__(self) -> str:
-        where = " and ".join(f"axis {axis} of {name!r}" for name, axis in self.places)
-        return f"{where} ({self.symbol or 'unnamed'})"  # the symbol in quotes, or words
+        return f"{listed([f'axis {axis} of {name!r}' for name, axis in self.places])} ({self.symbol or 'unnamed'})"
 
 
 @dataclass(frozen=True)
@@ -91,16 +96,16 @@ class Trial:
     def length(self) -> int:
         return self.n if self.grows_time else self.frames
 
-    def part(self, first: int, last: int) -> Arrays:
-        """What the whole takes for the parts first ... last - 1 alone."""
+    def parts(self, chosen: Sequence[int]) -> Arrays:
+        """What the whole takes for these parts alone, in this order."""
         fed = {}
         for port in self.ports:
             values = self.feeds[port.name]
             for axis in self.axes.of(port):
                 size = values.shape[axis] // self.n
-                values = np.take(values, range(first * size, last * size), axis)
+                values = np.take(values, [k * size + i for k in chosen for i in range(size)], axis)
             if port.counted and self.grows_time:
-                values = np.full_like(values, last - first)
+                values = np.full_like(values, len(chosen))
             fed[port.name] = values
         return fed
 
@@ -111,7 +116,7 @@ class Trial:
         for entry in range(self.entries):
             if entry and not self.carried:
                 stream = self.case.model.stream(**self.case.options)
-            frames = [self.case.model.named(stream.step(plain(self._frame(entry, t)))) for t in range(self.length)]
+            frames = [self.case.model.named(stream.step(plain(self.frame(entry, t)))) for t in range(self.length)]
             values = {name: np.stack([frame[name] for frame in frames]) for name in frames[0]}
             for state in self.case.model.states:
                 if state.source is not None and state.source[1] not in values:
@@ -121,7 +126,8 @@ class Trial:
         joined = {name: np.stack(values, axis=1) for name, values in found.items()}
         return {n: Trace(STEP, {n: np.arange(self.length)[-len(v) :]}, {n: v}) for n, v in joined.items()}
 
-    def _frame(self, entry: int, t: int) -> Arrays:
+    def frame(self, entry: int, t: int) -> Arrays:
+        """What the stream of one entry takes at one step."""
         frame = {}
         for port in self.ports:
             if not port.drawn:

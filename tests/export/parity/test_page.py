@@ -96,6 +96,29 @@ def test_a_failure_says_why(report):
     assert "Warning. a GRU" in page.text
 
 
+def test_a_page_says_how_far_each_was_compared(report):
+    subjects = tuple(
+        replace(s, reached=7, compared=7, ended="its time limit of 3 s") if s.name == "float64 oracle" else s
+        for s in report.subjects
+    )
+    partial = replace(
+        report, verdict="partial", reasons=("it ended",), caveats=("time was not tried",), subjects=subjects
+    )
+    text = Page(render(partial)).text
+    assert "Parity is partial" in text
+    assert "7 of 50" in text
+    assert "ended by its time limit of 3 s" in text
+    assert "Time was not tried." in text
+
+
+def test_the_page_has_the_whole_in_one_call(report):
+    (check,) = (check for check in report.axes if check.taken_for == "time")
+    text = Page(render(report)).text
+    assert "The whole in one call" in text
+    assert check.axes in text
+    assert f"{check.scaled:.2e}" in text
+
+
 def test_names_from_a_model_cannot_become_markup(report):
     evil = '<script>alert("1")</script>'
     page = Page(

@@ -1,28 +1,51 @@
-"""Advice on an axis of time that was taken for a batch: given only where it was tried and is right."""
+"""Advice on what was misread: what to give the compiler. Only what was tried is given."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from itertools import combinations
 from pathlib import Path
+from typing import Any
 
 from streamgru.errors import StreamgruError
-from streamgru.model import load
+from streamgru.model import Model, load
+
+Pairs = list[tuple[str, str]]
 
 
-def advice(onnx: Path | None) -> Callable[[Mapping[str, int]], str]:
-    """`advise({"x": 1})` is `": time_axis={'x': 1}"` where the file compiles so, and else says that it does not."""
+@dataclass(frozen=True)
+class Advice:
+    """Compiles a file in other ways."""
 
-    def advise(time_axis: Mapping[str, int]) -> str:
-        if onnx is None or not time_axis:
+    onnx: Path | None
+
+    def time(self, axes: Mapping[str, int]) -> str:
+        """`": time_axis={'x': 1}"` where the file streams so, and else why it does not; nothing without a file."""
+        if self.onnx is None or not axes:
             return ""
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)
-                model = load(onnx, time_axis=dict(time_axis))
+            model = self._load(time_axis=dict(axes))
         except StreamgruError as error:
-            return f". With time_axis={dict(time_axis)} it does not compile: {error}"
-        streams = all(t.time_axis == time_axis[t.name] for t in model.inputs if t.name in time_axis)
-        return f": time_axis={dict(time_axis)}" if streams else ""
+            return f". With time_axis={dict(axes)} it does not compile: {error}"
+        streams = all(tensor.time_axis == axes[tensor.name] for tensor in model.inputs if tensor.name in axes)
+        return f": time_axis={dict(axes)}" if streams else ""
 
-    return advise
+    def pairings(self, model: Model) -> Iterator[tuple[Pairs, Model]]:
+        """The file with two of its states in each other's place, where it compiles so."""
+        pairs = [state.source for state in model.states if state.source is not None]
+        for i, j in combinations(range(len(pairs)), 2):
+            other = [*pairs]
+            other[i], other[j] = (pairs[i][0], pairs[j][1]), (pairs[j][0], pairs[i][1])
+            try:
+                yield other, self._load(state=other)
+            except StreamgruError:  # their shapes differ
+                continue
+
+    def _load(self, **options: Any) -> Model:
+        assert self.onnx is not None
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", UserWarning)
+            model: Model = load(self.onnx, **options)
+            return model

@@ -8,8 +8,9 @@ of its own gives. Where neither holds, the axis is named, with what it seems to 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from copy import copy
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
@@ -18,7 +19,8 @@ from streamgru._types import Array
 from streamgru.errors import StreamgruError
 
 from ..differences import Difference
-from .findings import GATHERED, MEMORY, MIXED, SINGLE, AxisCheck, Outcome
+from .advice import Advice
+from .findings import COUNTED, GATHERED, MEMORY, MIXED, SINGLE, AxisCheck, Outcome
 from .traces import Arrays, Case, NotComparedError, Shape
 from .trial import Axes, Draw, Port, Trial, Whole, grown_axes, trial
 
@@ -26,8 +28,6 @@ SIZES = (2, 3, 17)
 FRAMES = 3  # along time, while another axis is tried
 ALIKE = 1e-5  # of the scale: what two calls of one float32 implementation may differ by
 UNIONS = 32  # attempts at axes that run only together
-
-Advise = Callable[[Mapping[str, int]], str]  # what a caller can do about a time axis: words, or nothing
 
 
 @dataclass
@@ -70,7 +70,8 @@ def ports_of(case: Case, shapes: Mapping[str, Shape]) -> list[Port]:
         if name in heard:
             tensor, axis = heard[name], heard[name].time_axis
             shape = tensor.shape if axis is None else (*tensor.shape[:axis], 1, *tensor.shape[axis:])
-            found.append(Port(name, shape, tensor.dtype, axis, drawn=True))
+            length = name in case.lengths
+            found.append(Port(name, shape, tensor.dtype, axis, heard=True, drawn=not length, counted=length))
         elif name in states:
             found.append(Port(name, states[name].shape, states[name].dtype))
         elif name in case.unheard:
@@ -92,7 +93,7 @@ class Comparison:
         The file's own input shapes.
     draw : Draw
     tolerance : float
-    advise : Advise
+    advice : Advice
     """
 
     def __init__(
@@ -103,10 +104,10 @@ class Comparison:
         shapes: Mapping[str, Shape],
         draw: Draw,
         tolerance: float,
-        advise: Advise,
+        advice: Advice,
     ) -> None:
         self.name, self.whole, self.case, self.draw = name, whole, case, draw
-        self.tolerance, self.advise = tolerance, advise
+        self.tolerance, self.advice = tolerance, advice
         self.ports = ports_of(case, shapes)
         by_name = {port.name: port for port in self.ports}
         self.open = [
@@ -130,6 +131,21 @@ class Comparison:
             yield self._check(_union(timely), others, "time")
         for axes in others:
             yield self._check(axes, [other for other in others if other is not axes], "batch")
+
+    def ignored(self) -> Iterator[str]:
+        """The inputs of the file that the stream does not take, though the results depend on them."""
+        frames = FRAMES if self.time and self.burnt_in is None else self.burnt_in or 1
+        for port in (port for port in self.ports if port.name in self.case.unheard):
+            usual = trial(self.case, self.ports, Axes(()), 1, frames, self.draw).feeds
+            other = np.ones_like(usual[port.name])
+            try:
+                one, two = (self.whole.run({**usual, port.name: value}) for value in (usual[port.name], other))
+            except NotComparedError:
+                continue
+            names = [tensor.name for tensor in self.case.model.outputs if tensor.name in one]
+            if any(not _alike(one[name], two[name]) for name in names):
+                what = ", which says how long the sequences are" if port.counted else ""
+                yield f"the stream does not take the input {port.name!r}{what}, and the graph's results depend on it"
 
     def step_checks(self, shapes: Mapping[str, Shape]) -> Iterator[AxisCheck]:
         """Of a step graph's module: the axes of length 1 that the module takes longer, as if each were time."""
@@ -205,9 +221,18 @@ class Comparison:
             worst = max(self._differences(as_time).values(), key=lambda d: (d.mismatches, d.scaled))
             words = (
                 f"{self.name} carries memory along {axes}, and our steps, one after the other, do not give it: off by "
-                f"{worst.scaled:.2g}. A state is lost, or continued by the output of another: see state="
+                f"{worst.scaled:.2g}. {self._paired(axes)}"
             )
             yield self._made(axes, "time", as_time.trials, worst, "fails", words, MEMORY)
+
+    def _paired(self, axes: Axes) -> str:
+        """Which other pairs of states give what the module gives; tried, so that the advice is right."""
+        for pairs, model in self.advice.pairings(self.case.model):
+            other = copy(self)
+            other.case = replace(self.case, model=model)
+            if other._holds(other._attempt(axes, carried=True)):
+                return f"With state={pairs} they do"
+        return "A state is lost, or continued by the output of another, and no exchange of two mends it"
 
     def _holds(self, attempt: Attempt) -> bool:
         found = self._differences(attempt).values()
@@ -234,7 +259,11 @@ class Comparison:
         if all(_alike(thirds[name][k], alone[k][name]) for name in names for k in range(3)):
             return SINGLE
         halves = {name: _parts(two[name], grown[name][0], 2) for name in names}
-        return MEMORY if all(_alike(thirds[name][k], halves[name][k]) for name in names for k in range(2)) else MIXED
+        if all(_alike(thirds[name][k], halves[name][k]) for name in names for k in range(2)):
+            return MEMORY
+        other = self.whole.run(longest.parts((0, 1, 0)))
+        others = {name: _parts(other[name], grown[name][0], 3) for name in names}
+        return COUNTED if all(_alike(thirds[name][k], others[name][k]) for name in names for k in range(2)) else MIXED
 
     def _gathered(self, longest: Trial, whole: Arrays, last: Arrays) -> str:
         """What the whole does where no output grows: of what gathers up its entries, their order tells a recurrence."""
@@ -246,13 +275,15 @@ class Comparison:
     def _words(self, axes: Axes, taken_for: str, seems: str, worst: Difference) -> str:
         """Why a check fails."""
         off = worst.problem or f"off by {worst.scaled:.2g} of the scale"
+        if seems == COUNTED:
+            kind = "a batch" if taken_for == "batch" else "time"
+            return f"the graph's results depend on the length of {axes}, which the stream takes for {kind}: {off}"
         if taken_for == "batch":
             believed = "which the stream takes for a batch"
             if seems in (MEMORY, GATHERED):
                 inputs = {tensor.name for tensor in self.case.model.inputs}
-                return (
-                    f"the graph {seems} {axes}, {believed}{self.advise({n: a for n, a in axes.places if n in inputs})}"
-                )
+                advice = self.advice.time({name: axis for name, axis in axes.places if name in inputs})
+                return f"the graph {seems} {axes}, {believed}{advice}"
             if seems == MIXED:
                 return f"the entries along {axes}, {believed}, depend on one another in the graph: {off}"
             return f"along {axes}, {believed}, an entry of the whole is not what a stream gives for it: {off}"

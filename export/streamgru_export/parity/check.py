@@ -22,7 +22,7 @@ measures, `judge.py` judges, and `findings.py` holds the result.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib import import_module
 from itertools import combinations
 from pathlib import Path
@@ -37,7 +37,7 @@ from ..differences import Latency, Trace, compare, measure_latency, same_bits
 from ..environment import environment
 from ..frames import Given, drawing, drawing_from, given_frames, id_tables, random_frames
 from . import judge, setup, traces
-from .advice import advice
+from .advice import Advice
 from .axes import Comparison
 from .caveats import caveats
 from .findings import AxisCheck, PeerCheck
@@ -66,6 +66,7 @@ if TYPE_CHECKING:
 
 __all__ = ["PEERS", "ParityReport", "parity"]
 
+GRAPHS = (ORACLE, ORT_WHOLE, ORT_STEPPED)  # those that run the file
 # The reference is the first of these that could be run.
 PEERS = (ORACLE, TORCH_WHOLE, TORCH_STEPPED, ORT_WHOLE, ORT_STEPPED)
 
@@ -179,13 +180,14 @@ def parity(
     lost = judge.lost_reset(
         proto, lambda mended: _mended(case, oracle, mended, oracle_seconds), found, checks, tolerance
     )
+    misread = "" if lost else _misread(case, oracle, found, checks, tolerance)
     draw = drawing(source.model, tables, seed) if inputs is None else drawing_from(frames, seed)
-    axes, missing = _along_axes(case, (ort, oracle), torch_module, draw, tolerance, source)
+    ignored, axes, missing = _wholes(case, (ort, oracle), torch_module, draw, tolerance, source)
     shapes = _shapes(ort, oracle)
     subjects = judge.subjects(found)
     missing_module = module is not None and {TORCH_WHOLE, TORCH_STEPPED} <= set(not_compared)
     verdict, reasons = judge.verdict(
-        judge.failures(checks, identical, axes, rounding, lost, stored),
+        (*ignored, *judge.failures(checks, identical, axes, rounding, lost or misread, stored)),
         checks,
         subjects,
         not_compared[TORCH_STEPPED] if missing_module else "",
@@ -306,42 +308,66 @@ def _mended(case: Case, oracle: Or[OracleGraph], proto: object, seconds: float) 
     return None if isinstance(mended, NotComparedError) else mended
 
 
+def _misread(
+    case: Case, oracle: Or[OracleGraph], found: Mapping[str, Trace], checks: Sequence[PeerCheck], tolerance: float
+) -> str:
+    """Why our stream differs from its graph, where a misreading of it gives what ours gives."""
+    failed = any(not check.ok for check in checks if check.difference.reference in GRAPHS)
+    if isinstance(oracle, NotComparedError) or not failed:
+        return ""
+    first = min(_first_wrong(found[STEP], found[name], tolerance) for name in GRAPHS if name in found)
+    reason: str = _peer("misreadings").reason(case, oracle.proto, type(oracle), first, tolerance)
+    return reason
+
+
+def _first_wrong(ours: Trace, peer: Trace, tolerance: float) -> int:
+    """The first step that is off; beyond all steps where none is, or where it is not known."""
+    difference = compare(ours, peer)
+    if difference.per_step is None:
+        return 0 if difference.problem else MOST_STEPS
+    steps, error = difference.per_step
+    scale = max(output.scale for output in difference.outputs)
+    return int(next(iter(steps[~(error <= tolerance * scale)]), MOST_STEPS))
+
+
 def _shapes(*graphs: Or[OracleGraph] | Or[OrtGraph]) -> Mapping[str, Shape]:
     """The file's own input shapes, as the first that could read it has them."""
     return next((graph.input_shapes for graph in graphs if not isinstance(graph, NotComparedError)), {})
 
 
-def _along_axes(
+def _wholes(
     case: Case,
     graphs: tuple[Or[OrtGraph], Or[OracleGraph]],
     module: Or[TorchModule],
     draw: Draw,
     tolerance: float,
     source: setup.Source,
-) -> tuple[tuple[AxisCheck, ...], str]:
-    """The whole against the stream along every axis, and why none could run the whole.
+) -> tuple[tuple[str, ...], tuple[AxisCheck, ...], str]:
+    """What the stream ignores, the whole against the stream along every axis, and why none could run the whole.
 
     onnxruntime, or the oracle where it cannot be had; and the module.
     """
     shapes = _shapes(*graphs)
     if case.model.metadata.get("kind") == "whole":
-        return (), ""
+        return (), (), ""
     found: list[AxisCheck] = []
     peers = [
         (name, graph)
         for name, graph in zip(("onnxruntime", ORACLE), graphs, strict=True)
         if not isinstance(graph, NotComparedError)
     ]
-    advise = advice(source.onnx)
+    advice = Advice(source.onnx)
+    ignored: list[str] = []
     for name, graph in peers[:1]:
-        found += Comparison(name, graph, case, shapes, draw, tolerance, advise).checks()
+        comparison = Comparison(name, graph, case, shapes, draw, tolerance, advice)
+        ignored += comparison.ignored()
+        found += comparison.checks()
     if not isinstance(module, NotComparedError) and shapes:
-        longer = Comparison("the module", module, case, shapes, draw, tolerance, advise)
+        longer = Comparison("the module", module, case, shapes, draw, tolerance, advice)
         found += longer.checks(longer=True)
         if not case.is_sequence:
             found += longer.step_checks(shapes)
-    missing = "" if peers else str(graphs[0])
-    return tuple(found), missing
+    return tuple(ignored), tuple(found), "" if peers else str(graphs[0])
 
 
 def _latency(case: Case, ort: Or[OrtGraph]) -> tuple[Latency, ...]:

@@ -20,6 +20,7 @@ Verdict: TypeAlias = Literal["holds", "does not hold", "partial", "not proved"]
 Outcome: TypeAlias = Literal["holds", "fails", "untried", "bound"]
 # What a whole does along an axis: what comes later depends on what came before; an output holds all entries, in any
 # order; what comes before depends on what comes later; no entry depends on another.
+COUNTED = "depends on the length of"
 MEMORY, GATHERED, MIXED, SINGLE = "carries memory along", "gathers up", "mixes", "keeps apart"
 EXIT_CODES: Mapping[Verdict, int] = {"holds": 0, "does not hold": 1, "partial": 3, "not proved": 4}  # 2: argparse's
 MARKS: Mapping[Verdict, str] = {
@@ -79,7 +80,7 @@ class AxisCheck:
     @property
     def is_misread(self) -> bool:
         """Whether the axis itself is another than the stream takes it for, rather than the numbers."""
-        other = (MEMORY, GATHERED, MIXED) if self.taken_for == "batch" else (MIXED, SINGLE)
+        other = (MEMORY, GATHERED, MIXED, COUNTED) if self.taken_for == "batch" else (MIXED, SINGLE, COUNTED)
         return self.outcome == "fails" and self.seems in other
 
 

@@ -48,16 +48,16 @@ def failures(
     identical: bool,
     axes: Sequence[AxisCheck],
     rounding: float | None,
-    lost: str,
+    known: str,
     stored: str,
 ) -> tuple[str, ...]:
-    """What differs, and what is known of the reason."""
+    """What differs, and what is known of the reason: `known` was proved."""
     reasons = [_reason(check) for check in checks if not check.ok]
     differ = bool(reasons)
     reasons[:0] = [check.words for check in axes if check.is_misread]
     reasons += [check.words for check in axes if check.outcome == "fails" and not check.is_misread]
-    if lost:
-        reasons.insert(0, lost)
+    if known:
+        reasons.insert(0, known)
     elif differ and stored != "f32":
         reasons.append(
             f"the image has {stored} weights, which move the outputs: state what they may cost as the tolerance"

@@ -24,6 +24,7 @@ from streamgru.stream import Stream
 from streamgru.tensors import TensorInfo
 
 from ..differences import Trace
+from ..frames import length_inputs
 
 Arrays = dict[str, Array]
 Shape = tuple[int | str | None, ...]  # a number, a name or nothing for each axis
@@ -85,6 +86,11 @@ class Case:
         return dict(state.source for state in self.model.states if state.source is not None)
 
     @property
+    def lengths(self) -> tuple[str, ...]:
+        """The inputs that say how long a sequence is: 1 in a stream, the number of frames in a call of the whole."""
+        return length_inputs(self.model) if self.is_sequence else ()
+
+    @property
     def notes(self) -> list[Note]:
         """What the compiler had to say."""
         return notes_of(self.model.metadata)
@@ -108,6 +114,7 @@ class Case:
     def feed(self, first: int, last: int) -> Arrays:
         """The steps first ... last - 1, as a graph takes them in one call."""
         heard = {t.name: _as_sequence(t, self.frames[t.name][first:last]) for t in self.model.inputs}
+        heard.update({name: heard[name] * (last - first) for name in self.lengths})
         return {**heard, **{name: (one * (last - first)).astype(one.dtype) for name, one in self.unheard.items()}}
 
 

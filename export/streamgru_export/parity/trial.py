@@ -42,7 +42,8 @@ class Port:
     shape: tuple[int, ...]
     dtype: AnyDtype
     time_axis: int | None = None
-    drawn: bool = False  # else zeros, or where it is `counted` the number of frames
+    heard: bool = False  # by the stream
+    drawn: bool = False  # else zeros, or where it is `counted` the number of frames in the call
     counted: bool = False
 
     def size(self, axis: int) -> int:
@@ -130,9 +131,9 @@ class Trial:
         """What the stream of one entry takes at one step."""
         frame = {}
         for port in self.ports:
-            if not port.drawn:
+            if not port.heard:
                 continue
-            values = self.feeds[port.name]
+            values = np.ones_like(self.feeds[port.name]) if port.counted else self.feeds[port.name]
             for axis in set(self.axes.of(port)) - {port.time_axis}:
                 size = port.size(axis)
                 values = np.take(values, range(entry * size, (entry + 1) * size), axis)

@@ -8,7 +8,7 @@ from streamgru._types import Array
 
 from .axes import open_axes
 from .findings import AxisCheck
-from .traces import Case, Shape
+from .traces import Case, Shape, several
 from .trial import listed
 
 
@@ -61,10 +61,11 @@ def _time(
         t.name: shapes[t.name][t.time_axis] for t in case.model.inputs if t.time_axis is not None and t.name in shapes
     }
     lengths = [size for size in fixed.values() if isinstance(size, int) and size > 0]
-    if lengths and wholes:
+    if lengths and wholes and lengths[0] > 1:
         return (f"time was tried at {lengths[0]} frames alone: the file fixes that length",)
     if lengths:
-        return (f"time was not tried: the file fixes its length, {lengths[0]} frames, and the check has fewer",)
+        why = "" if wholes or lengths[0] == 1 else ", and the check has fewer"
+        return (f"time was not tried: the file fixes its length, {several(lengths[0], 'frame')}{why}",)
     if of_time:
         return (f"time was not tried: {of_time[0].words}",)
     trusted = _trusted(case)

@@ -8,7 +8,7 @@ from ..differences import Trace, compare
 from ..lost_reset import EXPLANATION, MENDED, resetting_before, suspicious_grus, with_linear_before_reset
 from .findings import AxisCheck, PeerCheck, Subject, Verdict
 from .text import where
-from .traces import ORACLE, RUN, STEP, TORCH_STEPPED, TORCH_WHOLE
+from .traces import ORACLE, RUN, STEP, TORCH_STEPPED, TORCH_WHOLE, several
 
 
 def subjects(found: Mapping[str, Trace]) -> tuple[Subject, ...]:
@@ -35,7 +35,7 @@ def verdict(
     unproved = [] if checks else ["nothing was compared"]
     if checks and module_missing:
         unproved.append(f"the module was not compared ({module_missing})")
-    cut = [f"{s.name} ended after {s.reached} steps, by {s.ended}" for s in far if s.ended]
+    cut = [f"{s.name} ended after {several(s.reached, 'step')}: {s.ended}" for s in far if s.ended]
     if failures:
         return "does not hold", (*failures, *unproved, *cut)
     if unproved:

@@ -20,7 +20,7 @@ from streamgru._printable import printable
 
 from ..differences import Trace, compare
 from . import traces
-from .traces import ORACLE, Case, NotComparedError, PeerGraph
+from .traces import ORACLE, Case, NotComparedError, PeerGraph, several
 
 SECONDS = 20.0  # for all guesses
 FRAMES, MOST_FRAMES = 24, 500  # that a guess is tried on: so many at least, and up to the first step that is off
@@ -98,7 +98,7 @@ def _follow(case: Case, graph: PeerGraph) -> Trace:
 
 def _shifted(right: Trace) -> Iterator[Guess]:
     for lag in LAGS:
-        words = f"{abs(lag)} frame{'s' * (abs(lag) > 1)} {'earlier: it is late' if lag > 0 else 'later: it is early'}"
+        words = f"{several(abs(lag), 'frame')} {'earlier: it is late' if lag > 0 else 'later: it is early'}"
         moved = {name: steps + lag for name, steps in right.steps.items() if len(steps) > abs(lag) + 1}
         kept = {name: right.values[name] for name in moved}
         if moved:

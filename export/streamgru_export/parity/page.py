@@ -221,7 +221,7 @@ def _checks(report: Findings) -> str:
 
 
 def _ended(why: str) -> str:
-    return f"; ended by {shown(why)}" if why else ""
+    return f"; ended: {shown(why)}" if why else ""
 
 
 def _ends(d: Difference) -> tuple[str, str]:

@@ -142,6 +142,11 @@ def unheard(model: Model, *graphs: PeerGraph | NotComparedError) -> Arrays:
     return found
 
 
+def several(count: int, what: str) -> str:
+    """A count in words: "1 frame", "2 frames"."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 # Ours
 
 
@@ -207,7 +212,7 @@ def graph_whole(name: str, case: Case, graph: PeerGraph, seconds: float = np.inf
         return graph.run({**case.initial_states(), **case.feed(0, steps)})
 
     if length is not None:
-        return whole_trace(name, case, run, length, f"the graph takes exactly {length} frames")
+        return whole_trace(name, case, run, length, f"the graph takes exactly {several(length, 'frame')}")
     affordable = _affordable(case, run, seconds)
     return whole_trace(name, case, run, affordable, _limit(seconds)) if affordable else whole_trace(name, case, run)
 

@@ -205,7 +205,7 @@ def test_a_length_that_is_burnt_in_is_said(tmp_path):
     report = certificate(gru(tmp_path / "net.onnx", (6, 1, IN)))
     assert report.caveats == ("time was tried at 6 frames alone: the file fixes that length",)
     assert report.verdict == "partial"
-    assert report.reasons[0].endswith("ended after 6 steps, by the graph takes exactly 6 frames")
+    assert report.reasons[0].endswith("ended after 6 steps: the graph takes exactly 6 frames")
 
 
 def test_sizes_that_onnxruntime_refuses_are_said(tmp_path):

@@ -398,7 +398,7 @@ def test_a_peer_that_is_cut_off_makes_a_partial_certificate(folder, net):
     far = {subject.name: subject for subject in report.subjects}
     ended = far[ORACLE].reached
     assert ended == 1
-    assert report.reasons == (f"{ORACLE} ended after {ended} steps, by its time limit of 0 s",)
+    assert report.reasons == (f"{ORACLE} ended after {ended} step: its time limit of 0 s",)
     assert all(subject.reached == 200 and not subject.ended for name, subject in far.items() if name != ORACLE)
     assert report.reference == "torch stepped"  # the first that ran to the end: drift is over all steps
     assert report.differences[0].windows[-1].last == 199
@@ -412,7 +412,7 @@ def test_a_peer_that_is_cut_off_makes_a_partial_certificate(folder, net):
 def test_a_partial_certificate_says_so_everywhere(folder):
     report = streamgru.parity(folder / "step.onnx", steps=200, oracle_seconds=0)
     ended = next(subject.reached for subject in report.subjects if subject.name == ORACLE)
-    assert report.line.startswith(f"PARTIAL: step.onnx: {ORACLE} ended after {ended} steps")
+    assert report.line.startswith(f"PARTIAL: step.onnx: {ORACLE} ended after {ended} step")
     assert f"{ORACLE} ({ended} steps), onnxruntime stepped (200 steps)" in report.conclusion
     lines = report.text().splitlines()
     assert "PARTIAL" in lines[0]

@@ -107,7 +107,7 @@ def test_a_page_says_how_far_each_was_compared(report):
     text = Page(render(partial)).text
     assert "Parity is partial" in text
     assert "7 of 50" in text
-    assert "ended by its time limit of 3 s" in text
+    assert "ended: its time limit of 3 s" in text
     assert "Time was not tried." in text
 
 

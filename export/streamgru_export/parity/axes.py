@@ -21,7 +21,7 @@ from streamgru.errors import StreamgruError
 from ..differences import Difference
 from .advice import Advice
 from .findings import COUNTED, GATHERED, MEMORY, MIXED, SINGLE, AxisCheck, Outcome
-from .traces import Arrays, Case, NotComparedError, Shape
+from .traces import Arrays, Case, NotComparedError, Shape, plain
 from .trial import Axes, Draw, Port, Trial, Whole, grown_axes, trial
 
 SIZES = (2, 3, 17)
@@ -146,6 +146,20 @@ class Comparison:
             if any(not _alike(one[name], two[name]) for name in names):
                 what = ", which says how long the sequences are" if port.counted else ""
                 yield f"the stream does not take the input {port.name!r}{what}, and the graph's results depend on it"
+
+    def disobeyed(self) -> Iterator[str]:
+        """The lengths that a run of a sequence does not obey: each of a sequence that has more frames."""
+        for name in self.case.lengths if self.time and self.burnt_in is None else ():
+            feeds = trial(self.case, self.ports, Axes(()), 1, 2 * FRAMES, self.draw).feeds
+            feeds[name] = np.full_like(feeds[name], FRAMES)
+            heard = {port.name: feeds[port.name] for port in self.ports if port.heard}
+            try:
+                whole = self.whole.run(feeds)
+                ours = self.case.model.named(self.case.model.run(plain(heard)))
+            except StreamgruError:  # a length that is refused is not ignored
+                continue
+            if any(not _alike(ours[key], whole[key]) for key in ours if key in whole):
+                yield f"Model.run does not obey {name!r}, which says how long the sequences are"
 
     def step_checks(self, shapes: Mapping[str, Shape]) -> Iterator[AxisCheck]:
         """Of a step graph's module: the axes of length 1 that the module takes longer, as if each were time."""

@@ -360,7 +360,7 @@ def _wholes(
     ignored: list[str] = []
     for name, graph in peers[:1]:
         comparison = Comparison(name, graph, case, shapes, draw, tolerance, advice)
-        ignored += comparison.ignored()
+        ignored += [*comparison.ignored(), *comparison.disobeyed()]
         found += comparison.checks()
     if not isinstance(module, NotComparedError) and shapes:
         longer = Comparison("the module", module, case, shapes, draw, tolerance, advice)

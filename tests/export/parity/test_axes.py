@@ -242,6 +242,27 @@ def test_a_whole_sequence_in_a_frame_is_no_stream(tmp_path):
     assert "nothing is streamed" in report.caveats[0]
 
 
+# Lengths
+
+
+def test_a_length_that_a_run_does_not_obey_is_named(tmp_path):
+    """The image says of an input that it is a length, and drops it."""
+    nodes = [node("GRU", ["x", "W", "R", "B", "lens"], ["Y", "Y_h"], hidden_size=H, linear_before_reset=1)]
+    dtypes = {"lens": TensorProto.INT32}
+    file = model(nodes, {"x": ["T", 1, IN], "lens": [1]}, ["Y"], gru_weights(rng(), IN, H), dtypes=dtypes)
+    cast = [node("Cast", ["lens"], ["f"], to=TensorProto.FLOAT), node("Mul", ["f", "zero"], ["z"])]
+    deaf = [node("GRU", ["x", "W", "R", "B"], ["G", "Y_h"], hidden_size=H, linear_before_reset=1), *cast]
+    deaf.append(node("Add", ["G", "z"], ["Y"]))
+    weights = {**gru_weights(rng(), IN, H), "zero": np.float32(0)}
+    ignoring = model(deaf, {"x": ["T", 1, IN], "lens": [1]}, ["Y"], weights, dtypes=dtypes)
+    image = streamgru.Model(streamgru.compile(ignoring).image)
+    image.metadata = {**image.metadata, "lengths": {"inputs": ["lens"], "state": None}}
+    report = certificate(save(file, tmp_path / "net.onnx"), image)
+    assert report.reasons == ("Model.run does not obey 'lens', which says how long the sequences are",)
+    assert all(check.ok for check in report.checks)  # in a stream each frame is a sequence of length 1
+    assert only(report).outcome == "holds"
+
+
 # The module, which may take more than the file
 
 

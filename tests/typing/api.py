@@ -80,6 +80,7 @@ def verdict(path: Path, net: torch.nn.Module) -> bool:
     text: str = report.text()
     print(text, streamgru.isa(), streamgru.available_isas())
     ok: bool = report.ok
+    verdict: str = report.verdict
     return ok
 
 

@@ -211,7 +211,7 @@ class Comparison:
         if worst.scaled <= self.tolerance and not worst.mismatches:
             return self._made(attempt.axes, taken_for, attempt.trials, worst, "holds", refused[2:])
         seems = self._seems(attempt)
-        if taken_for == "batch" and seems == MIXED and self._bound(attempt.axes) > 1:
+        if taken_for == "batch" and seems in (MIXED, GATHERED, COUNTED) and self._bound(attempt.axes) > 1:
             words = (
                 f"bound to {self._bound(attempt.axes)}, and its entries depend on one another: held for that size alone"
             )

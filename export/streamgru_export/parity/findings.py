@@ -204,7 +204,7 @@ class Findings:
         told = {"does not hold": "FAILS", "holds": "holds"}.get(self.verdict, MARKS[self.verdict])
         if self.verdict in ("does not hold", "not proved"):
             return printable(f"{told}: {self.model}: {'; '.join(self.reasons)}")
-        worst = max(self.checks, key=lambda check: check.difference.scaled / check.allowed)
+        worst = max(self.checks, key=lambda check: check.difference.scaled)
         far = next(subject for subject in self.subjects if subject.name == worst.difference.reference)
         difference = f"{worst.difference.scaled:.1e} from {far.name}, {worst.allowed:.1e} allowed"
         steps = f"{self.steps} steps" if self.ok else f"{'; '.join(self.reasons)}; over {far} steps"

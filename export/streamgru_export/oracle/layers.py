@@ -1,14 +1,24 @@
-"""ConvTranspose and BatchNormalization in float64, as plain NumPy: the two layers onnx's own evaluator gets
-wrong.
+"""Layers in float64, as plain NumPy: those that onnx's own evaluator gets wrong or slow.
 
-In the reference evaluator of onnx 1.23 ConvTranspose keeps one output channel a group and fails on more, and
-BatchNormalization of opsets 9 to 13 mixes the statistics of the batch into those of the model, which only
-training does. Its other layers agree with onnxruntime on every model tried, so they are not here.
+In the reference evaluator of onnx 1.23
+
+- ConvTranspose keeps one output channel a group and fails on more;
+- BatchNormalization of opsets 9 to 13 mixes the statistics of the batch into those of the model, which only training
+  does;
+- Softmax and LogSoftmax below opset 13 take one axis, where ONNX flattens all from that axis on, and LogSoftmax is
+  the logarithm of a quotient that underflows;
+- Erf rounds to float32; Gelu and HardSwish have constants in float32, GroupNormalization computes in float32;
+- Pad refuses negative pads, GatherElements indices that cover a part of an axis, and Scatter (ScatterElements below
+  opset 11) is missing;
+- ScatterND is right, and takes most of a step of a model whose caches are written by it.
+
+Its other layers that the compiler takes agree with onnxruntime at every opset, so they are not here.
 """
 
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -120,3 +130,123 @@ def batch_normalization(
     per_channel = (-1, *[1] * (x.ndim - 2))
     scale, b, mean, var = (each.reshape(per_channel) for each in (scale, b, mean, var))
     return (x - mean) / np.sqrt(var + epsilon) * scale + b
+
+
+def log_softmax(x: F64, axis: int, flatten: bool) -> F64:
+    """The ONNX operator LogSoftmax: x - log(sum(exp(x))) along `axis`, or, below opset 13, along all from there on.
+
+    Parameters
+    ----------
+    flatten : bool
+        Whether x is seen as a matrix whose rows hold the axes from `axis` on.
+    """
+    rows = x.reshape(math.prod(x.shape[:axis]), -1) if flatten else np.moveaxis(x, axis, -1)
+    shifted = rows - rows.max(-1, keepdims=True, initial=-np.inf)
+    y = shifted - np.log(np.exp(shifted).sum(-1, keepdims=True))
+    return y.reshape(x.shape) if flatten else np.moveaxis(y, -1, axis)
+
+
+def softmax(x: F64, axis: int, flatten: bool) -> F64:
+    """The ONNX operator Softmax: exp(x) / sum(exp(x)). Parameters are as of :func:`log_softmax`."""
+    rows = x.reshape(math.prod(x.shape[:axis]), -1) if flatten else np.moveaxis(x, axis, -1)
+    powers = np.exp(rows - rows.max(-1, keepdims=True, initial=-np.inf))
+    y = powers / powers.sum(-1, keepdims=True)
+    return y.reshape(x.shape) if flatten else np.moveaxis(y, -1, axis)
+
+
+_erf = np.vectorize(math.erf, otypes=[np.float64])
+
+
+def erf(x: F64) -> F64:
+    """The ONNX operator Erf."""
+    return np.asarray(_erf(x), np.float64)
+
+
+def gelu(x: F64, approximate: str = "none") -> F64:
+    """The ONNX operator Gelu: x / 2 · (1 + erf(x / √2)), or with tanh(√(2 / π) · (x + 0.044715 x³)) for the erf."""
+    tanh = approximate == "tanh"
+    inner = np.tanh(np.sqrt(2.0 / np.pi) * (x + 0.044715 * x**3)) if tanh else erf(x / np.sqrt(2.0))
+    return np.asarray(0.5 * x * (1.0 + inner))
+
+
+def hard_swish(x: F64) -> F64:
+    """The ONNX operator HardSwish: x · max(0, min(1, x / 6 + 1 / 2))."""
+    return x * np.clip(x / 6.0 + 0.5, 0.0, 1.0)
+
+
+def group_normalization(x: F64, scale: F64, b: F64, *, num_groups: int, epsilon: float = 1e-5) -> F64:
+    """The ONNX operator GroupNormalization: (x - mean) / sqrt(var + epsilon) · scale + b, over each group of channels.
+
+    Parameters
+    ----------
+    x : [N, C, ...]
+    scale, b : [C]; below opset 21 [num_groups]
+    """
+    groups = x.reshape(len(x), num_groups, -1)
+    y = (groups - groups.mean(-1, keepdims=True)) / np.sqrt(groups.var(-1, keepdims=True) + epsilon)
+    scale, b = (each.reshape(-1, 1) for each in (scale, b))
+    return np.asarray(y.reshape(len(x), len(scale), -1) * scale + b).reshape(x.shape)
+
+
+def pad(
+    x: NDArray[Any],
+    pads: Sequence[int],
+    value: float = 0.0,
+    axes: Sequence[int] | None = None,
+    mode: str = "constant",
+) -> NDArray[Any]:
+    """The ONNX operator Pad: negative pads cut off, and what is left is extended.
+
+    Parameters
+    ----------
+    pads : [2 n], the n begins and then the n ends, of `axes` or of all
+    """
+    axes = range(x.ndim) if axes is None else axes
+    widths, kept = [(0, 0)] * x.ndim, [slice(None)] * x.ndim
+    for axis, begin, end in zip(axes, pads[: len(axes)], pads[len(axes) :], strict=True):
+        kept[axis] = slice(max(0, -begin), x.shape[axis] - max(0, -end))
+        widths[axis] = (max(0, begin), max(0, end))
+    left = x[tuple(kept)]
+    if mode == "constant":
+        return np.pad(left, widths, constant_values=value)
+    if mode not in ("edge", "reflect", "wrap"):
+        raise ValueError(f"mode: constant, edge, reflect or wrap expected, not {mode!r}")
+    return np.pad(left, widths, mode=mode)  # type: ignore[call-overload, no-any-return]
+
+
+def _covered(x: NDArray[Any], indices: NDArray[np.integer[Any]], axis: int) -> NDArray[Any]:
+    """What of x the indices cover: all of `axis`, of the others the beginning."""
+    return x[tuple(slice(None if k == axis % x.ndim else n) for k, n in enumerate(indices.shape))]
+
+
+def gather_elements(x: NDArray[Any], indices: NDArray[np.integer[Any]], axis: int = 0) -> NDArray[Any]:
+    """The ONNX operator GatherElements: y[i, j] = x[indices[i, j], j] for axis 0."""
+    return np.take_along_axis(_covered(x, indices, axis), indices, axis)
+
+
+def scatter(x: NDArray[Any], indices: NDArray[np.integer[Any]], updates: NDArray[Any], axis: int = 0) -> NDArray[Any]:
+    """The ONNX operator Scatter: y = x, but y[indices[i, j], j] = updates[i, j] for axis 0."""
+    y = x.copy()
+    np.put_along_axis(_covered(y, indices, axis), indices, updates, axis)
+    return y
+
+
+_REDUCTIONS = {"add": np.add, "mul": np.multiply, "min": np.minimum, "max": np.maximum}
+
+
+def scatter_nd(
+    x: NDArray[Any], indices: NDArray[np.integer[Any]], updates: NDArray[Any], reduction: str = "none"
+) -> NDArray[Any]:
+    """The ONNX operator ScatterND: y = x, but y[indices[i, :]] = updates[i], or is added, multiplied, ... with it.
+
+    Parameters
+    ----------
+    indices : [*I, k], of the first k axes of x
+    updates : [*I, *x.shape[k:]]
+    """
+    y, at = x.copy(), tuple(np.moveaxis(indices, -1, 0))
+    if reduction == "none":
+        y[at] = updates
+    else:
+        _REDUCTIONS[reduction].at(y, at, updates)
+    return y

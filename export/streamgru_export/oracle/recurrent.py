@@ -4,65 +4,38 @@ This is the slow, obvious version that the fast ones are measured against. It is
 production, it knows nothing of graphs (`model.py` does), and it is independent of the C library.
 
 Equations, names and gate orders are those of the ONNX operators (opsets 7, 14 and 22,
-https://onnx.ai/onnx/operators/onnx__GRU.html and its neighbours). Where ONNX is silent:
+https://onnx.ai/onnx/operators/onnx__GRU.html and its neighbours); `activations.py` has their functions. `gru` is the
+operator; `gru_cell` is what is left to call once the weights are known, for whoever steps a graph.
 
-- ONNX gives Affine no default since it left the standard; its last ones (1, 0) stand. ScaledTanh never had
-  any: without alpha and beta it is refused. (onnxruntime takes 0 for both, and for the alpha of
-  ThresholdedRelu, where ONNX says 1.)
-- activation_alpha and activation_beta hold one value for each activation that takes one, in order, forward
-  direction first; missing ones at the end are defaults. onnxruntime reads them so. Surplus values are
-  refused.
-- clip holds for every activation, the h(c) of an LSTM included. (onnxruntime clips the four gates only.)
-- A sequence of length 0 has no step: its Y is zero and its state stays initial_h. (onnxruntime answers zero.)
+Where ONNX is silent: a sequence of length 0 has no step, so its Y is zero and its state stays initial_h.
+(onnxruntime answers zero.)
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TypedDict, Unpack
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-F64 = NDArray[np.float64]
-Activation = Callable[[F64], F64]
+from .activations import F64, Activation, functions
+
 Loop = Callable[..., tuple[F64, ...]]
 
 REVERSED = {"forward": (False,), "reverse": (True,), "bidirectional": (False, True)}
 
 
-def sigmoid(x: F64) -> F64:
-    """1 / (1 + exp(-x)), without overflow and exact to the last bits on both sides."""
-    e = np.exp(-np.abs(x))
-    return np.asarray(np.where(x >= 0, 1.0, e) / (1.0 + e))
+class Attributes(TypedDict, total=False):
+    """What GRU, LSTM and RNN have in common. None is as good as absent."""
 
-
-def _elu(x: F64, alpha: float, beta: float) -> F64:
-    return np.where(x >= 0, x, alpha * np.expm1(np.minimum(x, 0.0)))
-
-
-class _Spec(NamedTuple):
-    """An activation f(x, alpha, beta). A default of None: it takes none. NaN: it takes one and has no
-    default."""
-
-    function: Callable[[F64, float, float], F64]
-    alpha: float | None = None
-    beta: float | None = None
-
-
-ACTIVATIONS = {
-    "affine": _Spec(lambda x, alpha, beta: alpha * x + beta, 1.0, 0.0),
-    "elu": _Spec(_elu, 1.0),
-    "hardsigmoid": _Spec(lambda x, alpha, beta: np.clip(alpha * x + beta, 0.0, 1.0), 0.2, 0.5),
-    "leakyrelu": _Spec(lambda x, alpha, beta: np.where(x >= 0, x, alpha * x), 0.01),
-    "relu": _Spec(lambda x, alpha, beta: np.maximum(x, 0.0)),
-    "scaledtanh": _Spec(lambda x, alpha, beta: alpha * np.tanh(beta * x), np.nan, np.nan),
-    "sigmoid": _Spec(lambda x, alpha, beta: sigmoid(x)),
-    "softplus": _Spec(lambda x, alpha, beta: np.logaddexp(0.0, x)),
-    "softsign": _Spec(lambda x, alpha, beta: x / (1.0 + np.abs(x))),
-    "tanh": _Spec(lambda x, alpha, beta: np.tanh(x)),
-    "thresholdedrelu": _Spec(lambda x, alpha, beta: np.where(x >= alpha, x, 0.0), 1.0),
-}
+    activations: Sequence[str] | None
+    activation_alpha: Sequence[float] | None
+    activation_beta: Sequence[float] | None
+    clip: float | None
+    direction: str
+    hidden_size: int | None
+    layout: int
 
 
 def gru(
@@ -73,14 +46,8 @@ def gru(
     sequence_lens: ArrayLike | None = None,
     initial_h: ArrayLike | None = None,
     *,
-    activations: Sequence[str] | None = None,
-    activation_alpha: Sequence[float] | None = None,
-    activation_beta: Sequence[float] | None = None,
-    clip: float | None = None,
-    direction: str = "forward",
-    hidden_size: int | None = None,
-    layout: int = 0,
     linear_before_reset: int = 0,
+    **attributes: Unpack[Attributes],
 ) -> tuple[F64, F64]:
     """The ONNX operator GRU. Default f = Sigmoid, g = Tanh; each may be clipped at its input.
 
@@ -110,12 +77,23 @@ def gru(
     ValueError
         A shape, a length or an attribute does not fit.
     """
-    x, w, r, b, hidden = _operands(x, w, r, b, gates=3, direction=direction, layout=layout, hidden_size=hidden_size)
-    fs = _functions(activations, ("Sigmoid", "Tanh"), activation_alpha, activation_beta, clip, len(w))
-    loops = [_gru_loop(*operands, bool(linear_before_reset)) for operands in zip(w, r, b, fs, strict=True)]
-    states = [_initial(initial_h, "initial_h", len(w), x.shape[1], hidden, layout)]
-    y, y_h = _over_directions(loops, x, states, sequence_lens, direction, layout)
+    y, y_h = gru_cell(w, r, b, linear_before_reset=linear_before_reset, **attributes)(x, sequence_lens, initial_h)
     return y, y_h
+
+
+def gru_cell(
+    w: ArrayLike,
+    r: ArrayLike,
+    b: ArrayLike | None = None,
+    *,
+    linear_before_reset: int = 0,
+    **attributes: Unpack[Attributes],
+) -> Cell:
+    """The operator GRU with its weights: a function of (x, sequence_lens, initial_h)."""
+    cell = Cell(w, r, b, gates=3, **attributes)
+    for weights in cell.weights(("Sigmoid", "Tanh"), **attributes):
+        cell.loops.append(_gru_loop(*weights, bool(linear_before_reset)))
+    return cell
 
 
 def _gru_loop(w: F64, r: F64, b: F64, fs: Sequence[Activation], linear_before_reset: bool) -> Loop:
@@ -124,10 +102,10 @@ def _gru_loop(w: F64, r: F64, b: F64, fs: Sequence[Activation], linear_before_re
     H = r.shape[1]
     wb, rb = b[: 3 * H], b[3 * H :].copy()
     wb = wb + np.concatenate([rb[: 2 * H], np.zeros(H) if linear_before_reset else rb[2 * H :]])
-    r_all, r_zr, r_h, rb_h = r.T.copy(), r[: 2 * H].T.copy(), r[2 * H :].T.copy(), rb[2 * H :]
+    w_t, r_all, r_zr, r_h, rb_h = w.T, r.T.copy(), r[: 2 * H].T.copy(), r[2 * H :].T.copy(), rb[2 * H :]
 
     def loop(x: F64, h: F64) -> tuple[F64, F64]:
-        gates = x @ w.T + wb
+        gates = x @ w_t + wb
         y = np.empty((len(x), *h.shape))
         for t, a in enumerate(gates):
             if linear_before_reset:
@@ -155,14 +133,8 @@ def lstm(
     initial_c: ArrayLike | None = None,
     p: ArrayLike | None = None,
     *,
-    activations: Sequence[str] | None = None,
-    activation_alpha: Sequence[float] | None = None,
-    activation_beta: Sequence[float] | None = None,
-    clip: float | None = None,
-    direction: str = "forward",
-    hidden_size: int | None = None,
     input_forget: int = 0,
-    layout: int = 0,
+    **attributes: Unpack[Attributes],
 ) -> tuple[F64, F64, F64]:
     """The ONNX operator LSTM. Default f = Sigmoid, g = h = Tanh; each may be clipped at its input.
 
@@ -185,20 +157,31 @@ def lstm(
     ValueError
         A shape, a length or an attribute does not fit.
     """
-    x, w, r, b, hidden = _operands(x, w, r, b, gates=4, direction=direction, layout=layout, hidden_size=hidden_size)
-    peepholes = np.zeros((len(w), 3 * hidden)) if p is None else np.asarray(p, np.float64)
-    _expect("P", peepholes, (len(w), 3 * hidden))
-    fs = _functions(activations, ("Sigmoid", "Tanh", "Tanh"), activation_alpha, activation_beta, clip, len(w))
-    loops = [_lstm_loop(*each, bool(input_forget)) for each in zip(w, r, b, peepholes, fs, strict=True)]
-    states = [
-        _initial(state, name, len(w), x.shape[1], hidden, layout)
-        for state, name in ((initial_h, "initial_h"), (initial_c, "initial_c"))
-    ]
-    y, y_h, y_c = _over_directions(loops, x, states, sequence_lens, direction, layout)
+    cell = lstm_cell(w, r, b, p, input_forget=input_forget, **attributes)
+    y, y_h, y_c = cell(x, sequence_lens, initial_h, initial_c)
     return y, y_h, y_c
 
 
-def _lstm_loop(w: F64, r: F64, b: F64, p: F64, fs: Sequence[Activation], input_forget: bool) -> Loop:
+def lstm_cell(
+    w: ArrayLike,
+    r: ArrayLike,
+    b: ArrayLike | None = None,
+    p: ArrayLike | None = None,
+    *,
+    input_forget: int = 0,
+    **attributes: Unpack[Attributes],
+) -> Cell:
+    """The operator LSTM with its weights: a function of (x, sequence_lens, initial_h, initial_c)."""
+    cell = Cell(w, r, b, gates=4, **attributes)
+    D, H = len(cell.w), cell.hidden
+    peepholes = np.zeros((D, 3 * H)) if p is None else np.asarray(p, np.float64)
+    _expect("P", peepholes, (D, 3 * H))
+    for weights, p_d in zip(cell.weights(("Sigmoid", "Tanh", "Tanh"), **attributes), peepholes, strict=True):
+        cell.loops.append(_lstm_loop(*weights, p_d, bool(input_forget)))
+    return cell
+
+
+def _lstm_loop(w: F64, r: F64, b: F64, fs: Sequence[Activation], p: F64, input_forget: bool) -> Loop:
     """The loop of one direction: (x [T, B, I], h [B, H], c [B, H]) -> (Y [T, B, H], h, c)."""
     f, g, squash = fs
     H = r.shape[1]
@@ -209,7 +192,8 @@ def _lstm_loop(w: F64, r: F64, b: F64, p: F64, fs: Sequence[Activation], input_f
         gates = x @ w.T + bias
         y = np.empty((len(x), *h.shape))
         for t, a in enumerate(gates):
-            a_i, a_o, a_f, a_c = np.split(a + h @ r_t, 4, axis=1)
+            a = a + h @ r_t
+            a_i, a_o, a_f, a_c = a[:, :H], a[:, H : 2 * H], a[:, 2 * H : 3 * H], a[:, 3 * H :]
             i = f(a_i + p_i * c)
             forget = 1.0 - i if input_forget else f(a_f + p_f * c)
             c = forget * c + i * g(a_c)
@@ -227,14 +211,7 @@ def rnn(
     b: ArrayLike | None = None,
     sequence_lens: ArrayLike | None = None,
     initial_h: ArrayLike | None = None,
-    *,
-    activations: Sequence[str] | None = None,
-    activation_alpha: Sequence[float] | None = None,
-    activation_beta: Sequence[float] | None = None,
-    clip: float | None = None,
-    direction: str = "forward",
-    hidden_size: int | None = None,
-    layout: int = 0,
+    **attributes: Unpack[Attributes],
 ) -> tuple[F64, F64]:
     """The ONNX operator RNN, default f = Tanh: h = f(x Wi' + h Ri' + Wbi + Rbi).
 
@@ -245,12 +222,16 @@ def rnn(
     ValueError
         A shape, a length or an attribute does not fit.
     """
-    x, w, r, b, hidden = _operands(x, w, r, b, gates=1, direction=direction, layout=layout, hidden_size=hidden_size)
-    fs = _functions(activations, ("Tanh",), activation_alpha, activation_beta, clip, len(w))
-    loops = [_rnn_loop(*operands) for operands in zip(w, r, b, fs, strict=True)]
-    states = [_initial(initial_h, "initial_h", len(w), x.shape[1], hidden, layout)]
-    y, y_h = _over_directions(loops, x, states, sequence_lens, direction, layout)
+    y, y_h = rnn_cell(w, r, b, **attributes)(x, sequence_lens, initial_h)
     return y, y_h
+
+
+def rnn_cell(w: ArrayLike, r: ArrayLike, b: ArrayLike | None = None, **attributes: Unpack[Attributes]) -> Cell:
+    """The operator RNN with its weights: a function of (x, sequence_lens, initial_h)."""
+    cell = Cell(w, r, b, gates=1, **attributes)
+    for weights in cell.weights(("Tanh",), **attributes):
+        cell.loops.append(_rnn_loop(*weights))
+    return cell
 
 
 def _rnn_loop(w: F64, r: F64, b: F64, fs: Sequence[Activation]) -> Loop:
@@ -270,115 +251,113 @@ def _rnn_loop(w: F64, r: F64, b: F64, fs: Sequence[Activation]) -> Loop:
     return loop
 
 
-def _over_directions(
-    loops: Sequence[Loop],
-    x: F64,
-    states: Sequence[F64],
-    sequence_lens: ArrayLike | None,
-    direction: str,
-    layout: int,
-) -> tuple[F64, ...]:
-    """Run each direction's loop over the valid part of each sequence. x [T, B, I], states [D, B, H]."""
-    T, B, _ = x.shape
-    lengths = np.full(B, T) if sequence_lens is None else np.asarray(sequence_lens)
+class Cell:
+    """A recurrent operator with its weights, ready to run over any sequence.
+
+    Parameters
+    ----------
+    w, r, b, direction, hidden_size, layout : as of :func:`gru`
+    gates : int
+        3 of a GRU, 4 of an LSTM, 1 of an RNN.
+
+    Attributes
+    ----------
+    loops : list
+        One for each direction: (x [T, B, I], *states [B, H]) -> (Y [T, B, H], *states), forward in time.
+    """
+
+    def __init__(
+        self,
+        w: ArrayLike,
+        r: ArrayLike,
+        b: ArrayLike | None,
+        gates: int,
+        direction: str = "forward",
+        hidden_size: int | None = None,
+        layout: int = 0,
+        **functions: object,
+    ) -> None:
+        if direction not in REVERSED:
+            raise ValueError(f"direction: one of {', '.join(REVERSED)} expected, not {direction!r}")
+        if layout not in (0, 1):
+            raise ValueError(f"layout: 0 or 1 expected, not {layout}")
+        self.w, self.r = np.asarray(w, np.float64), np.asarray(r, np.float64)
+        if self.w.ndim != 3 or self.r.ndim != 3:
+            raise ValueError(f"W and R: 3 axes expected, not the shapes {self.w.shape} and {self.r.shape}")
+        self.reversed, self.layout, self.loops = REVERSED[direction], layout, list[Loop]()
+        D, H = len(self.reversed), self.r.shape[2]
+        if hidden_size not in (None, H):
+            raise ValueError(f"hidden_size is {hidden_size}, but R has {H} columns")
+        self.b = np.zeros((D, 2 * gates * H)) if b is None else np.asarray(b, np.float64)
+        self.hidden, self.inputs = H, self.w.shape[2]
+        _expect("W", self.w, (D, gates * H, self.inputs))
+        _expect("R", self.r, (D, gates * H, H))
+        _expect("B", self.b, (D, 2 * gates * H))
+
+    def weights(
+        self,
+        defaults: tuple[str, ...],
+        activations: Sequence[str] | None = None,
+        activation_alpha: Sequence[float] | None = None,
+        activation_beta: Sequence[float] | None = None,
+        clip: float | None = None,
+        **shape: object,
+    ) -> list[tuple[F64, F64, F64, list[Activation]]]:
+        """w, r, b and the activations of each direction."""
+        fs = functions(activations, defaults, activation_alpha, activation_beta, clip, len(self.w))
+        return list(zip(self.w, self.r, self.b, fs, strict=True))
+
+    def __call__(
+        self, x: ArrayLike, sequence_lens: ArrayLike | None = None, *initial: ArrayLike | None
+    ) -> tuple[F64, ...]:
+        """Y and the last states, from x and one initial state for each of them."""
+        x = np.asarray(x, np.float64)
+        if x.ndim != 3:
+            raise ValueError(f"X: 3 axes expected, not the shape {x.shape}")
+        x = x.swapaxes(0, 1) if self.layout == 1 else x
+        T, B, _ = x.shape
+        _expect("X", x, (T, B, self.inputs))
+        named = zip(("initial_h", "initial_c"), initial, strict=False)
+        states = [self._initial(name, state, B) for name, state in named]
+        y = np.zeros((T, len(self.loops), B, self.hidden))
+        for lengths, members in _groups(sequence_lens, T, B):
+            self._run(x, y, states, lengths, members)
+        if self.layout == 1:
+            return y.transpose(2, 0, 1, 3), *(state.swapaxes(0, 1) for state in states)
+        return y, *states
+
+    def _run(self, x: F64, y: F64, states: list[F64], length: int, members: Members) -> None:
+        """Both directions over `length` steps of some sequences: writes into y [T, D, B, H], states [D, B, H]."""
+        for d, (loop, backwards) in enumerate(zip(self.loops, self.reversed, strict=True)):
+            order = slice(None, None, -1 if backwards else 1)
+            steps, *last = loop(x[:length, members][order], *(state[d, members] for state in states))
+            y[:length, d, members] = steps[order]
+            for state, value in zip(states, last, strict=True):
+                state[d, members] = value
+
+    def _initial(self, name: str, state: ArrayLike | None, B: int) -> F64:
+        """A copy of an initial state as [D, B, H]."""
+        D, H = len(self.reversed), self.hidden
+        if state is None:
+            return np.zeros((D, B, H))
+        state = np.asarray(state, np.float64)
+        _expect(name, state, (B, D, H) if self.layout == 1 else (D, B, H))
+        return (state.swapaxes(0, 1) if self.layout == 1 else state).copy()
+
+
+Members = slice | NDArray[np.intp]  # some of a batch
+
+
+def _groups(sequence_lens: ArrayLike | None, T: int, B: int) -> list[tuple[int, Members]]:
+    """The sequences of each length."""
+    if sequence_lens is None:
+        return [(T, slice(None))]
+    lengths = np.asarray(sequence_lens)
     if lengths.shape != (B,) or lengths.dtype.kind not in "iu" or np.any((lengths < 0) | (lengths > T)):
         raise ValueError(f"sequence_lens: {B} integers of 0 to {T} expected, not {lengths}")
-    y = np.zeros((T, len(loops), B, states[0].shape[2]))
-    finals = [state.copy() for state in states]
-    for d, (loop, backwards) in enumerate(zip(loops, REVERSED[direction], strict=True)):
-        order = slice(None, None, -1 if backwards else 1)
-        for length in np.unique(lengths):
-            (members,) = np.nonzero(lengths == length)
-            valid = x[:length, members][order]
-            steps, *last = loop(valid, *(state[d, members] for state in states))
-            y[:length, d, members] = steps[order]
-            for final, value in zip(finals, last, strict=True):
-                final[d, members] = value
-    if layout == 1:
-        return y.transpose(2, 0, 1, 3), *(final.swapaxes(0, 1) for final in finals)
-    return y, *finals
-
-
-def _operands(
-    x: ArrayLike,
-    w: ArrayLike,
-    r: ArrayLike,
-    b: ArrayLike | None,
-    *,
-    gates: int,
-    direction: str,
-    layout: int,
-    hidden_size: int | None,
-) -> tuple[F64, F64, F64, F64, int]:
-    """The operands in float64 and layout 0, checked against each other, and H."""
-    x, w, r = (np.asarray(each, np.float64) for each in (x, w, r))
-    if direction not in REVERSED:
-        raise ValueError(f"direction: one of {', '.join(REVERSED)} expected, not {direction!r}")
-    if layout not in (0, 1):
-        raise ValueError(f"layout: 0 or 1 expected, not {layout}")
-    if x.ndim != 3 or r.ndim != 3:
-        raise ValueError(f"X and R: 3 axes expected, not the shapes {x.shape} and {r.shape}")
-    D, H = len(REVERSED[direction]), r.shape[2]
-    if hidden_size not in (None, H):
-        raise ValueError(f"hidden_size is {hidden_size}, but R has {H} columns")
-    b = np.zeros((D, 2 * gates * H)) if b is None else np.asarray(b, np.float64)
-    _expect("W", w, (D, gates * H, x.shape[2]))
-    _expect("R", r, (D, gates * H, H))
-    _expect("B", b, (D, 2 * gates * H))
-    return (x.swapaxes(0, 1) if layout == 1 else x), w, r, b, H
-
-
-def _initial(state: ArrayLike | None, name: str, D: int, B: int, H: int, layout: int) -> F64:
-    """An initial state as [D, B, H]."""
-    if state is None:
-        return np.zeros((D, B, H))
-    state = np.asarray(state, np.float64)
-    _expect(name, state, (B, D, H) if layout == 1 else (D, B, H))
-    return state.swapaxes(0, 1) if layout == 1 else state
+    return [(int(length), np.nonzero(lengths == length)[0]) for length in np.unique(lengths)]
 
 
 def _expect(name: str, array: NDArray[np.generic], shape: tuple[int, ...]) -> None:
     if array.shape != shape:
         raise ValueError(f"{name}: shape {shape} expected, not {array.shape}")
-
-
-def _functions(
-    names: Sequence[str] | None,
-    defaults: tuple[str, ...],
-    alphas: Sequence[float] | None,
-    betas: Sequence[float] | None,
-    clip: float | None,
-    directions: int,
-) -> list[list[Activation]]:
-    """The activations of each direction, with alpha, beta and clip bound."""
-    each = len(defaults)
-    names = list(names) if names else [*defaults] * directions
-    if directions == 1 and len(names) == 2 * each and names[:each] == names[each:]:
-        names = names[:each]  # the schema's own default for RNN is (Tanh, Tanh), whatever the direction
-    if len(names) != each * directions:
-        raise ValueError(f"activations: {each * directions} names expected, not {names}")
-    if clip is not None and not clip >= 0:
-        raise ValueError(f"clip: a threshold of 0 or more expected, not {clip}")
-    alpha, beta = [float(a) for a in alphas or ()], [float(b) for b in betas or ()]
-    functions = [_bind(name, alpha, beta, clip) for name in names]
-    if alpha or beta:
-        raise ValueError(f"activation_alpha, activation_beta: more values than {', '.join(names)} take")
-    return [functions[d * each : (d + 1) * each] for d in range(directions)]
-
-
-def _bind(name: str, alphas: list[float], betas: list[float], clip: float | None) -> Activation:
-    """One activation as a function of x alone. Takes its values off the front of the lists."""
-    if name.lower() not in ACTIVATIONS:
-        raise ValueError(f"activations: {name!r} is no ONNX activation")
-    function, alpha, beta = ACTIVATIONS[name.lower()]
-    if alpha is not None:
-        alpha = alphas.pop(0) if alphas else alpha
-    if beta is not None:
-        beta = betas.pop(0) if betas else beta
-    a, b = alpha or 0.0, beta or 0.0
-    if np.isnan(a) or np.isnan(b):
-        raise ValueError(f"activations: {name} needs an alpha and a beta; ONNX has no default")
-    if clip is None:
-        return lambda x: function(x, a, b)
-    bound = float(clip)
-    return lambda x: function(np.minimum(np.maximum(x, -bound), bound), a, b)

@@ -211,7 +211,7 @@ def parity(
         same_bits=identical,
         not_compared=not_compared,
         warnings=() if lost else judge.warnings(proto, notes["warning"], found),
-        notes=tuple(notes["note"]),
+        notes=(*notes["note"], *getattr(torch_module, "remarks", ())),
         latency=_latency(case, ort),
         environment=environment(),
         hashes=setup.hashes(source, frames, module, weights),

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
-
-import numpy as np
 
 from streamgru._options import as_path
 from streamgru._types import Array
@@ -101,9 +100,8 @@ def hashes(
         files["weights"] = weights.read_bytes()
     found = {name: sha256(data) for name, data in files.items()}
     if module is not None:
-        parameters = {name: value.detach().cpu() for name, value in module.state_dict().items()}
-        found["module"] = _sha256_of_arrays({name: np.asarray(value) for name, value in parameters.items()})
-    found["frames"] = _sha256_of_arrays(frames)
+        found["module"] = _sha256_of(_of_tensor(name, value) for name, value in module.state_dict().items())
+    found["frames"] = _sha256_of(_of_array(name, array) for name, array in frames.items())
     return found
 
 
@@ -112,9 +110,43 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def _sha256_of_arrays(arrays: Mapping[str, Array]) -> str:
+class _Item(NamedTuple):
+    """What a digest says of one array: its name, dtype and shape as text, and its bytes, little-endian, in C order."""
+
+    header: bytes
+    data: bytes
+
+
+def _sha256_of(items: Iterable[_Item]) -> str:
+    """Of a set of arrays, whatever their order, their byte order and how they lie in memory.
+
+    Each part goes with its length before it, so that no two sets have the same bytes.
+    """
     digest = hashlib.sha256()
-    for name, array in arrays.items():
-        digest.update(f"{name} {array.dtype} {array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).tobytes())
+    for item in sorted(items):
+        for part in item:
+            digest.update(len(part).to_bytes(8, "little"))
+            digest.update(part)
     return digest.hexdigest()
+
+
+def _of_array(name: str, array: Array) -> _Item:
+    return _Item(_header(name, array.dtype.name, array.shape), _little(array).tobytes())
+
+
+def _of_tensor(name: str, value: torch.Tensor) -> _Item:
+    """Of an entry of a state dict; by what it prints where it is no tensor. NumPy lacks bfloat16: bytes, then."""
+    if not hasattr(value, "detach"):
+        return _Item(_header(name, type(value).__qualname__, ()), repr(value).encode("utf-8", "backslashreplace"))
+    value = value.detach().cpu()
+    dense = value.to_dense() if str(value.layout) != "torch.strided" else value
+    octets = dense.contiguous().flatten().view(dense.new_zeros(0).byte().dtype)
+    return _Item(_header(name, str(value.dtype).removeprefix("torch."), tuple(value.shape)), octets.numpy().tobytes())
+
+
+def _header(name: str, dtype: str, shape: tuple[int, ...]) -> bytes:
+    return json.dumps([name, dtype, list(shape)]).encode()
+
+
+def _little(array: Array) -> Array:
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)

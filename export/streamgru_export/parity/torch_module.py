@@ -1,7 +1,12 @@
-"""The torch module as one of the implementations that a parity check compares. Rules are those of `traces.py`."""
+"""The torch module as one of the implementations that a parity check compares. Rules are those of `traces.py`.
+
+It is compared in the dtype that `export` writes, which is float32: a module in float16 or bfloat16 is copied and its
+copy made float32, for its numbers are float32 numbers too. A module in float64 is run as it is.
+"""
 
 from __future__ import annotations
 
+import copy
 import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -24,10 +29,19 @@ class TorchModule:
     """A torch module as a function of arrays, in the order of the graph's inputs and outputs.
 
     It runs in eval mode without gradients, and is left in the mode it was in.
+
+    Attributes
+    ----------
+    remarks : list of str
+        What a reader of the certificate should know of the module's dtype.
     """
 
     def __init__(self, module: Callable[..., object], inputs: Sequence[str], outputs: Sequence[str]) -> None:
-        self.module, self.inputs, self.outputs = module, inputs, outputs
+        self.inputs, self.outputs = inputs, outputs
+        self.remarks: list[str] = []
+        self.module = self._in_float32(module)
+        # What to feed: floats as the parameters are, or as the frames are where that is not what it takes.
+        self._dtypes: list[torch.dtype | None] = [*_dtypes(self.module)[:1], None, *_dtypes(self.module)[1:]]
         forward = getattr(module, "forward", module)
         kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         self.arity = sum(p.kind in kinds for p in inspect.signature(forward).parameters.values())
@@ -87,20 +101,67 @@ class TorchModule:
             if t.name in whole
         )
 
+    def _in_float32(self, module: Callable[..., object]) -> Callable[..., object]:
+        """The module, or a float32 copy of one that holds less."""
+        narrow = [dtype for dtype in _dtypes(module) if dtype.itemsize < torch.float32.itemsize]
+        if not narrow or not isinstance(module, torch.nn.Module):
+            return module
+        listed = " and ".join(str(dtype).removeprefix("torch.") for dtype in narrow)
+        self.remarks.append(f"the module is in {listed}: it is compared in float32, as it is exported")
+        with its_reason("a float32 copy of the module"):
+            return copy.deepcopy(module).float()
+
     def _call(self, feeds: Mapping[str, Array], state: Sequence[object] = ()) -> object:
-        """What the module returns. Surplus tensors go together in the last argument, as an LSTM's (h, c)."""
-        tensors: list[Any] = [torch.from_numpy(np.array(feeds[name])) for name in self.inputs]
-        if 0 < self.arity < len(tensors):
-            tensors[self.arity - 1 :] = [tuple(tensors[self.arity - 1 :])]
+        """What the module returns. Its first call settles the dtype."""
+        failures: list[NotComparedError] = []
+        for dtype in self._dtypes:
+            try:
+                result = self._call_in(dtype, feeds, state)
+            except NotComparedError as reason:
+                failures.append(reason)
+                continue
+            self._dtypes = [dtype]
+            return result
+        raise failures[0]
+
+    def _call_in(self, dtype: torch.dtype | None, feeds: Mapping[str, Array], state: Sequence[object]) -> object:
+        """The same with floats of this dtype. Surplus tensors go together in the last argument, as an LSTM's (h, c)."""
         with its_reason("the module"), torch.no_grad(), eval_mode(self.module):
+            tensors: list[Any] = [_fed(feeds[name], dtype) for name in self.inputs]
+            if 0 < self.arity < len(tensors):
+                tensors[self.arity - 1 :] = [tuple(tensors[self.arity - 1 :])]
             return self.module(*tensors, *state)
 
     def _named(self, result: object) -> Arrays:
         """The tensors in what the module returned, under the graph's output names."""
-        tensors = [tensor.detach().cpu().numpy().copy() for tensor in _leaves(result)]
+        tensors = list(_leaves(result))
         if len(tensors) < len(self.outputs):
             raise NotComparedError(f"the module gives {len(tensors)} tensors, the graph {len(self.outputs)}")
-        return dict(zip(self.outputs, tensors, strict=False))
+        return {name: self._array(name, tensor) for name, tensor in zip(self.outputs, tensors, strict=False)}
+
+    def _array(self, name: str, tensor: Tensor) -> Array:
+        """The same numbers; NumPy has no bfloat16, but float32 has them all."""
+        narrow = tensor.is_floating_point() and tensor.dtype.itemsize < torch.float32.itemsize
+        remark = f"the module gives {name} in {str(tensor.dtype).removeprefix('torch.')}, rounded to that"
+        if narrow and remark not in self.remarks:
+            self.remarks.append(remark)
+        tensor = tensor.detach().cpu()
+        array: Array = (tensor.float() if narrow else tensor).numpy().copy()
+        return array
+
+
+def _dtypes(module: Callable[..., object]) -> list[torch.dtype]:
+    """Of its floats, in order: parameters first."""
+    if not isinstance(module, torch.nn.Module):
+        return []
+    tensors = (*module.parameters(), *module.buffers())
+    return list(dict.fromkeys(tensor.dtype for tensor in tensors if tensor.is_floating_point()))
+
+
+def _fed(array: Array, dtype: torch.dtype | None) -> Tensor:
+    """A tensor of its own memory; floats in this dtype, where there is one."""
+    tensor = torch.from_numpy(np.array(array))
+    return tensor.to(dtype) if tensor.is_floating_point() else tensor
 
 
 def _leaves(result: Any) -> Iterator[Tensor]:
@@ -110,5 +171,7 @@ def _leaves(result: Any) -> Iterator[Tensor]:
     if isinstance(result, (tuple, list)):
         for part in result:
             yield from _leaves(part)
-    elif result is not None:
+    elif isinstance(result, Tensor):
         yield result
+    elif result is not None:
+        raise NotComparedError(f"the module returns a {type(result).__name__} where the graph has a tensor")

@@ -15,7 +15,8 @@ from torch import nn
 
 from real_models import MODELS
 from streamgru.errors import ModelError, ShapeError
-from streamgru_export.oracle.model import Float64Model, gru, to_float64
+from streamgru_export.oracle.convert import to_float64
+from streamgru_export.oracle.model import Float64Model, gru
 
 SEED = 11
 EXACT = 1e-12  # float64 against float64

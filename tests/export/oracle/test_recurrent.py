@@ -19,8 +19,9 @@ from onnx import TensorProto, helper
 from onnx.backend.test.case import node as node_cases
 from torch import nn
 
+from streamgru_export.oracle.activations import ACTIVATIONS, sigmoid
 from streamgru_export.oracle.model import Float64Model
-from streamgru_export.oracle.recurrent import ACTIVATIONS, gru, lstm, rnn, sigmoid
+from streamgru_export.oracle.recurrent import gru, lstm, rnn
 
 SEED = 7
 EXACT = 1e-13  # float64 against float64, some ten products deep: a few hundred roundings of 1e-16

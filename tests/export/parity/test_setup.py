@@ -16,7 +16,7 @@ VALUES = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 
 def digest(**arrays):
-    return setup._sha256_of_arrays(arrays)
+    return setup._sha256_of(setup._of_array(name, array) for name, array in arrays.items())
 
 
 def test_the_same_arrays_have_the_same_digest():
@@ -57,6 +57,71 @@ def test_every_array_counts_and_which_is_which():
     two = digest(w=VALUES, v=VALUES + 1)
     assert two not in (digest(w=VALUES), digest(v=VALUES + 1), digest(w=VALUES + 1, v=VALUES))
     assert digest(w=VALUES[:1], v=VALUES[1:]) != digest(w=VALUES)
+
+
+def test_the_order_of_the_names_does_not_count():
+    assert digest(w=VALUES, v=VALUES + 1) == digest(v=VALUES + 1, w=VALUES)
+
+
+def test_the_order_of_the_bytes_does_not_count():
+    assert digest(w=VALUES.astype(">f4")) == digest(w=VALUES)
+    assert digest(w=np.arange(3, dtype=">i8")) == digest(w=np.arange(3))
+
+
+def test_a_name_cannot_be_taken_for_data_nor_data_for_a_name():
+    """Whatever ends where: the same bytes, cut at another place."""
+    octets = np.frombuffer(b"b uint8 (2,)ab", np.uint8)
+    sets = [
+        {"a": octets},
+        {"a": octets[:0], "b": octets[-2:]},
+        {"a uint8 (14,)": octets[:0]},
+        {"a b": octets, "c": octets},
+        {"a": octets, "b c": octets},
+        {'a", "uint8': octets},
+        {"a\x00": octets},
+        {"a\udc80": octets},
+        {},
+    ]
+    assert len({digest(**arrays) for arrays in sets}) == len(sets)
+
+
+class Entries(torch.nn.Module):
+    """A module with these in its state dict."""
+
+    def __init__(self, **entries):
+        super().__init__()
+        self.entries = entries
+
+    def state_dict(self, *args, **kwargs):
+        return self.entries
+
+
+def module_digest(**entries):
+    source = setup.Source("m", streamgru.Model(gru_image()), None)
+    return setup.hashes(source, {"x": VALUES}, Entries(**entries), None)["module"]
+
+
+DTYPES = (torch.float64, torch.float32, torch.float16, torch.bfloat16, torch.int8, torch.bool, torch.complex64)
+
+
+def test_modules_of_every_dtype_have_a_digest_of_their_own():
+    ones = torch.ones(2, 3)
+    found = [module_digest(w=ones.to(dtype)) for dtype in (*DTYPES, torch.float8_e4m3fn, torch.float8_e5m2)]
+    assert len(set(found)) == len(found)
+    assert module_digest(w=ones.to(torch.bfloat16)) == found[3]
+    assert module_digest(w=ones.to(torch.bfloat16) * 1.0078125) != found[3]  # the next one up
+
+
+def test_a_tensor_and_an_array_of_the_same_numbers_have_the_same_digest():
+    assert module_digest(w=torch.from_numpy(VALUES.copy())) == digest(w=VALUES)
+    assert module_digest(w=torch.from_numpy(VALUES.T.copy()).T) == digest(w=VALUES)
+    assert module_digest(w=torch.tensor(2.5)) == digest(w=np.array(2.5, np.float32))
+
+
+def test_a_state_dict_may_hold_what_is_no_dense_tensor():
+    sparse = torch.eye(3).to_sparse()
+    entries = ({"w": sparse}, {"w": sparse * 2}, {"w": "text"}, {"w": {"step": 1}}, {"w": {"step": 2}}, {"w": None})
+    assert len({module_digest(**each) for each in entries}) == len(entries)
 
 
 def test_a_certificate_tells_modules_of_the_same_bytes_apart():

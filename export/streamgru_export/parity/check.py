@@ -15,18 +15,18 @@ Some models cost more in float32 than the default tolerance: weights that push s
 order of summation. The report says how far onnxruntime and the module are from the float64 oracle themselves, so that
 a tolerance can be chosen with eyes open; the verdict is by the stated tolerance alone.
 
-This file asks. `traces.py` and the files it names run the implementations, `axes.py` the whole, `differences.py`
+This file asks. `peers.py` and the files it names run the implementations, `axes.py` the whole, `differences.py`
 measures, `judge.py` judges, and `findings.py` holds the result.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping, Sequence
-from importlib import import_module
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Never, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Never
 
 from streamgru._options import one_of, refuse_unknown, whole_number, zero_or_more
 from streamgru._options import seed as checked_seed
@@ -40,7 +40,8 @@ from . import judge, setup, traces
 from .advice import Advice
 from .axes import Comparison
 from .caveats import caveats
-from .findings import AxisCheck, PeerCheck
+from .findings import AxisCheck, PeerCheck, Verdict
+from .peers import Graphs, Or, attempt, graphs_of, peer, run_all, torch_module
 from .report import ParityReport
 from .traces import (
     ORACLE,
@@ -52,31 +53,25 @@ from .traces import (
     TORCH_WHOLE,
     Case,
     NotComparedError,
-    PeerGraph,
-    Shape,
 )
 from .trial import Draw
 
 if TYPE_CHECKING:
     import torch
 
-    from .oracle_graph import OracleGraph
     from .ort_graph import OrtGraph
     from .torch_module import TorchModule
 
 __all__ = ["PEERS", "ParityReport", "parity"]
 
 GRAPHS = (ORACLE, ORT_WHOLE, ORT_STEPPED)  # those that run the file
-# The reference is the first of these that could be run.
+# The reference is the first of these that ran to the end.
 PEERS = (ORACLE, TORCH_WHOLE, TORCH_STEPPED, ORT_WHOLE, ORT_STEPPED)
 
 ORACLE_SECONDS = 120.0  # for the oracle: 100,000 steps of a GRU of 64 units, and some thousand of a convolutional net
 LATENCY_FRAMES = 1000
 MOST_STEPS = 10**9
 SECONDS = "a number of seconds, such as 120"
-
-T = TypeVar("T")
-Or: TypeAlias = "T | NotComparedError"  # what could be made, or the reason why it could not
 
 
 def parity(
@@ -121,7 +116,7 @@ def parity(
         it.
     reference : str, optional
         What the table of differences is measured from: one of PEERS, "streamgru step" or "streamgru run". By default
-        the first of PEERS that can be run.
+        the first of PEERS that ran to the end.
     onnx : path, optional
         The graph that an image was compiled from. By default the file that the image names, if its sha256 is
         still the same.
@@ -156,67 +151,52 @@ def parity(
     if reference is not None:
         one_of("reference", reference, (STEP, RUN, *PEERS))
     source = setup.resolve(model, onnx)
-    oracle: Or[OracleGraph] = _attempt(lambda: _peer("oracle_graph").OracleGraph(_path(source)))
-    ort: Or[OrtGraph] = _attempt(lambda: _peer("ort_graph").OrtGraph(_path(source)))
-    tables: dict[str, int] = {} if isinstance(oracle, NotComparedError) else id_tables(oracle.proto)
+    graphs = graphs_of(source)
+    tables: dict[str, int] = {} if graphs.proto is None else id_tables(graphs.proto)
     try:
-        frames = (
-            random_frames(source.model, tables, steps, seed) if inputs is None else given_frames(source.model, inputs)
-        )
+        if inputs is None:
+            frames = random_frames(source.model, tables, steps, seed)
+        else:
+            frames = given_frames(source.model, inputs)
     except MemoryError as error:
         raise OptionError(f"steps: {steps} frames do not fit in memory") from error
     options: traces.StreamOptions = {"block": block, "nonfinite": nonfinite, "threads": threads}
-    case = Case(source.model, frames, options, traces.unheard(source.model, ort, oracle))
-    torch_module = _attempt(lambda: _torch_module(module, case, oracle, ort))
-    found, not_compared = _run_all(case, oracle, ort, torch_module, oracle_seconds)
+    case = Case(source.model, frames, options, traces.unheard(source.model, graphs.ort, graphs.oracle))
+    peers = attempt(lambda: torch_module(module, case, graphs))
+    found, not_compared = run_all(case, graphs, peers, oracle_seconds)
     if reference is not None and reference not in found:
         raise OptionError(f"reference {reference!r} was not run: {not_compared[reference]}")
     chosen = reference or _reference(found)
-    rounding = judge.rounding(found, PEERS)
-    stored = source.model.metadata.get("weights") or "f32"
-    checks = tuple(PeerCheck(compare(found[STEP], found[peer]), tolerance) for peer in PEERS if peer in found)
-    identical = same_bits(found[STEP], found[RUN])
-    proto = None if isinstance(oracle, NotComparedError) else oracle.proto
-    lost = judge.lost_reset(
-        proto, lambda mended: _mended(case, oracle, mended, oracle_seconds), found, checks, tolerance
-    )
-    misread = "" if lost else _misread(case, oracle, found, checks, tolerance)
-    draw = drawing(source.model, tables, seed) if inputs is None else drawing_from(frames, seed)
-    ignored, axes, missing = _wholes(case, (ort, oracle), torch_module, draw, tolerance, source)
-    shapes = _shapes(ort, oracle)
-    subjects = judge.subjects(found)
-    missing_module = module is not None and {TORCH_WHOLE, TORCH_STEPPED} <= set(not_compared)
-    verdict, reasons = judge.verdict(
-        (*ignored, *judge.failures(checks, identical, axes, rounding, lost or misread, stored)),
-        checks,
-        subjects,
-        not_compared[TORCH_STEPPED] if missing_module else "",
-    )
+    checks = tuple(PeerCheck(compare(found[STEP], found[name]), tolerance) for name in PEERS if name in found)
+    seen = _Seen(case, source, graphs, peers, found, checks, tolerance, oracle_seconds)
+    wholes = _wholes(seen, drawing(source.model, tables, seed) if inputs is None else drawing_from(frames, seed))
+    lost = _lost(seen)
+    verdict, reasons = _verdict(seen, wholes, lost, not_compared, module is not None)
     notes = {kind: [note.text for note in case.notes if note.kind == kind] for kind in ("note", "warning")}
     return ParityReport(
         verdict=verdict,
         reasons=reasons,
-        caveats=caveats(case, shapes, axes, missing, found.keys() & {TORCH_WHOLE, ORT_WHOLE, ORACLE}) if checks else (),
+        caveats=_caveats(seen, wholes) if checks else (),
         model=source.name,
         steps=case.steps,
         seed=seed if inputs is None else None,
         tolerance=tolerance,
-        subjects=subjects,
-        axes=axes,
-        rounding=rounding,
+        subjects=judge.subjects(found),
+        axes=wholes.checks,
+        rounding=judge.rounding(found, PEERS),
         reference=chosen,
         differences=tuple(compare(t, found[chosen]) for n, t in found.items() if n != chosen) if chosen else (),
         pairs=tuple(compare(found[a], found[b]) for a, b in combinations(found, 2)),
         checks=checks,
-        same_bits=identical,
+        same_bits=same_bits(found[STEP], found[RUN]),
         not_compared=not_compared,
-        warnings=() if lost else judge.warnings(proto, notes["warning"], found),
-        notes=(*notes["note"], *getattr(torch_module, "remarks", ())),
-        latency=_latency(case, ort),
+        warnings=() if lost else judge.warnings(graphs.proto, notes["warning"], found),
+        notes=(*notes["note"], *getattr(peers, "remarks", ())),
+        latency=_latency(case, graphs.ort),
         environment=environment(),
         hashes=setup.hashes(source, frames, module, weights),
         traces=found,
-        weights=stored,
+        weights=seen.stored,
     )
 
 
@@ -226,148 +206,98 @@ def _reference(found: Mapping[str, Trace]) -> str | None:
     return max(peers, key=lambda peer: found[peer].reached, default=None)  # the first of the largest
 
 
-# What to run
+@dataclass(frozen=True)
+class _Seen:
+    """What was run, and what it gave."""
+
+    case: Case
+    source: setup.Source
+    graphs: Graphs
+    module: Or[TorchModule]
+    found: Mapping[str, Trace]
+    checks: tuple[PeerCheck, ...]
+    tolerance: float
+    oracle_seconds: float
+
+    @property
+    def stored(self) -> str:
+        return self.case.model.metadata.get("weights") or "f32"
 
 
-def _attempt(make: Callable[[], T]) -> Or[T]:
-    """The result, or the reason why there is none."""
-    try:
-        return make()
-    except NotComparedError as reason:
-        return reason
+@dataclass(frozen=True)
+class _Wholes:
+    """What calls of the whole found."""
+
+    checks: tuple[AxisCheck, ...] = ()
+    ignored: tuple[str, ...] = ()  # what the stream does not hear
+    missing: str = ""  # why nobody could run the whole
 
 
-def _given(result: Or[T]) -> T:
-    """The result of an attempt; raises its reason where there is none."""
-    if isinstance(result, NotComparedError):
-        raise result
-    return result
+def _wholes(seen: _Seen, draw: Draw) -> _Wholes:
+    """The whole against the stream along every axis: by onnxruntime or the oracle, and by the module."""
+    case, shapes = seen.case, seen.graphs.shapes
+    if case.model.metadata.get("kind") == "whole":
+        return _Wholes()
+    (name, whole), advice = seen.graphs.whole, Advice(seen.source.onnx)
+    checks: list[AxisCheck] = []
+    ignored: list[str] = []
+    if not isinstance(whole, NotComparedError):
+        comparison = Comparison(name, whole, case, shapes, draw, seen.tolerance, advice)
+        ignored += [*comparison.ignored(), *comparison.disobeyed()]
+        checks += comparison.checks()
+    if not isinstance(seen.module, NotComparedError) and shapes:
+        longer = Comparison("the module", seen.module, case, shapes, draw, seen.tolerance, advice)
+        checks += longer.checks(longer=True)
+        checks += () if case.is_sequence else longer.step_checks(shapes)
+    return _Wholes(tuple(checks), tuple(ignored), str(whole) if isinstance(whole, NotComparedError) else "")
 
 
-def _peer(name: str) -> Any:
-    """The file here that runs an implementation, and needs the implementation's package."""
-    try:
-        return import_module(f".{name}", __package__)
-    except ModuleNotFoundError as error:
-        raise NotComparedError(f"{error.name} is not installed: pip install 'streamgru[export]'") from error
+# How to judge
 
 
-def _path(source: setup.Source) -> Path:
-    if source.onnx is None:
-        raise NotComparedError(source.problem)
-    return source.onnx
+def _verdict(
+    seen: _Seen, wholes: _Wholes, lost: str, not_compared: Mapping[str, str], wants_module: bool
+) -> tuple[Verdict, tuple[str, ...]]:
+    found, missing = seen.found, ""
+    if wants_module and not {TORCH_WHOLE, TORCH_STEPPED} & found.keys():
+        missing = not_compared[TORCH_STEPPED]
+    known = lost or _misread(seen)
+    identical, rounding = same_bits(found[STEP], found[RUN]), judge.rounding(found, PEERS)
+    failures = judge.failures(seen.checks, identical, wholes.checks, rounding, known, seen.stored)
+    return judge.verdict((*wholes.ignored, *failures), seen.checks, judge.subjects(found), missing)
 
 
-def _torch_module(module: torch.nn.Module | None, case: Case, *graphs: Or[OracleGraph] | Or[OrtGraph]) -> TorchModule:
-    """The module, called in the order of the graph's inputs; without a graph, ours and then the states."""
-    if module is None:
-        raise NotComparedError("no module was given")
-    inputs = [*case.frames, *case.state_names]
-    outputs = [*(tensor.name for tensor in case.model.outputs), *case.state_names.values()]
-    for graph in graphs:
-        if not isinstance(graph, NotComparedError):
-            inputs = [name for name in graph.input_shapes if name in inputs]
-            outputs = list(graph.output_names)
-            break
-    made: TorchModule = _peer("torch_module").TorchModule(module, inputs, outputs)
-    return made
+def _caveats(seen: _Seen, wholes: _Wholes) -> tuple[str, ...]:
+    ran_whole = seen.found.keys() & {TORCH_WHOLE, ORT_WHOLE, ORACLE}
+    return caveats(seen.case, seen.graphs.shapes, wholes.checks, wholes.missing, ran_whole)
 
 
-def _run_all(
-    case: Case, oracle: Or[OracleGraph], ort: Or[OrtGraph], module: Or[TorchModule], oracle_seconds: float
-) -> tuple[dict[str, Trace], dict[str, str]]:
-    """The traces of all that can be run, and the reasons for the others. What ours raises is raised."""
-    found = {STEP: traces.stream_step(case), RUN: traces.stream_run(case)}
-    plan: dict[str, Callable[[], Trace]] = {
-        ORACLE: lambda: _oracle_trace(case, _given(oracle), oracle_seconds),
-        TORCH_WHOLE: lambda: _given(module).whole(TORCH_WHOLE, case),
-        TORCH_STEPPED: lambda: _given(module).stepped(TORCH_STEPPED, case),
-        ORT_WHOLE: lambda: traces.graph_whole(ORT_WHOLE, case, _given(ort)),
-        ORT_STEPPED: lambda: traces.graph_stepped(ORT_STEPPED, case, _given(ort)),
-    }
-    not_compared = {}
-    for name, run in plan.items():
-        result = _attempt(run)
-        if isinstance(result, NotComparedError):
-            not_compared[name] = str(result)
-        else:
-            found[name] = result
-    return found, not_compared
+def _lost(seen: _Seen) -> str:
+    """Why the module differs, where its graph lost linear_before_reset."""
+    case, seconds = seen.case, seen.oracle_seconds
+    trace = partial(seen.graphs.trace_of, case, seconds=seconds)
+    return judge.lost_reset(seen.graphs.proto, trace, seen.found, seen.checks, seen.tolerance)
 
 
-def _oracle_trace(case: Case, graph: PeerGraph, seconds: float) -> Trace:
-    if case.is_sequence:
-        return traces.graph_whole(ORACLE, case, graph, seconds)
-    return traces.graph_stepped(ORACLE, case, graph, seconds)
-
-
-def _mended(case: Case, oracle: Or[OracleGraph], proto: object, seconds: float) -> Trace | None:
-    """The oracle on another graph; None where it fails."""
-    graph = type(_given(oracle))(proto)  # type: ignore[arg-type]  # what stands for a ModelProto where onnx may be absent
-    mended = _attempt(lambda: _oracle_trace(case, graph, seconds))
-    return None if isinstance(mended, NotComparedError) else mended
-
-
-def _misread(
-    case: Case, oracle: Or[OracleGraph], found: Mapping[str, Trace], checks: Sequence[PeerCheck], tolerance: float
-) -> str:
+def _misread(seen: _Seen) -> str:
     """Why our stream differs from its graph, where a misreading of it gives what ours gives."""
-    failed = any(not check.ok for check in checks if check.difference.reference in GRAPHS)
+    oracle, found = seen.graphs.oracle, seen.found
+    failed = any(not check.ok for check in seen.checks if check.difference.reference in GRAPHS)
     if isinstance(oracle, NotComparedError) or not failed:
         return ""
-    first = min(_first_wrong(found[STEP], found[name], tolerance) for name in GRAPHS if name in found)
-    reason: str = _peer("misreadings").reason(case, oracle.proto, type(oracle), first, tolerance)
+    first = min(_first_wrong(found[STEP], found[name], seen.tolerance) for name in GRAPHS if name in found)
+    reason: str = peer("misreadings").reason(seen.case, oracle.proto, type(oracle), first, seen.tolerance)
     return reason
 
 
-def _first_wrong(ours: Trace, peer: Trace, tolerance: float) -> int:
+def _first_wrong(ours: Trace, theirs: Trace, tolerance: float) -> int:
     """The first step that is off; beyond all steps where none is, or where it is not known."""
-    difference = compare(ours, peer)
+    difference = compare(ours, theirs)
     if difference.per_step is None:
         return 0 if difference.problem else MOST_STEPS
     steps, error = difference.per_step
     scale = max(output.scale for output in difference.outputs)
     return int(next(iter(steps[~(error <= tolerance * scale)]), MOST_STEPS))
-
-
-def _shapes(*graphs: Or[OracleGraph] | Or[OrtGraph]) -> Mapping[str, Shape]:
-    """The file's own input shapes, as the first that could read it has them."""
-    return next((graph.input_shapes for graph in graphs if not isinstance(graph, NotComparedError)), {})
-
-
-def _wholes(
-    case: Case,
-    graphs: tuple[Or[OrtGraph], Or[OracleGraph]],
-    module: Or[TorchModule],
-    draw: Draw,
-    tolerance: float,
-    source: setup.Source,
-) -> tuple[tuple[str, ...], tuple[AxisCheck, ...], str]:
-    """What the stream ignores, the whole against the stream along every axis, and why none could run the whole.
-
-    onnxruntime, or the oracle where it cannot be had; and the module.
-    """
-    shapes = _shapes(*graphs)
-    if case.model.metadata.get("kind") == "whole":
-        return (), (), ""
-    found: list[AxisCheck] = []
-    peers = [
-        (name, graph)
-        for name, graph in zip(("onnxruntime", ORACLE), graphs, strict=True)
-        if not isinstance(graph, NotComparedError)
-    ]
-    advice = Advice(source.onnx)
-    ignored: list[str] = []
-    for name, graph in peers[:1]:
-        comparison = Comparison(name, graph, case, shapes, draw, tolerance, advice)
-        ignored += [*comparison.ignored(), *comparison.disobeyed()]
-        found += comparison.checks()
-    if not isinstance(module, NotComparedError) and shapes:
-        longer = Comparison("the module", module, case, shapes, draw, tolerance, advice)
-        found += longer.checks(longer=True)
-        if not case.is_sequence:
-            found += longer.step_checks(shapes)
-    return tuple(ignored), tuple(found), "" if peers else str(graphs[0])
 
 
 def _latency(case: Case, ort: Or[OrtGraph]) -> tuple[Latency, ...]:

@@ -221,7 +221,7 @@ def test_sizes_that_onnxruntime_refuses_are_said(tmp_path):
 
 
 def test_the_oracle_runs_the_whole_where_onnxruntime_cannot_be_had(tmp_path, monkeypatch):
-    monkeypatch.setattr("streamgru_export.parity.check._peer", without_ort)
+    monkeypatch.setattr("streamgru_export.parity.peers.peer", without_ort)
     path = save(over_scan("L"), tmp_path / "net.onnx")
     report = certificate(path, bound_to_one(onnx.load(path), "L"))
     assert only(report).peer == "float64 oracle"

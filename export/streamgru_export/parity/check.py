@@ -22,7 +22,7 @@ measures, `judge.py` judges, and `findings.py` holds the result.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from itertools import combinations
@@ -300,10 +300,17 @@ def _first_wrong(ours: Trace, theirs: Trace, tolerance: float) -> int:
     return int(next(iter(steps[~(error <= tolerance * scale)]), MOST_STEPS))
 
 
+def _tried(call: Callable[[int], object]) -> object:
+    with traces.its_reason("onnxruntime"):
+        return call(0)
+
+
 def _latency(case: Case, ort: Or[OrtGraph]) -> tuple[Latency, ...]:
     """Of `step()` beside onnxruntime's `run()` of one frame."""
     frames = min(case.steps, LATENCY_FRAMES)
     calls = {STEP: traces.step_call(case, frames)}
     if not isinstance(ort, NotComparedError) and case.takes_one_frame(ort):
-        calls["onnxruntime run"] = ort.call(case, frames)
+        call = ort.call(case, frames)
+        if not isinstance(attempt(lambda: _tried(call)), NotComparedError):
+            calls["onnxruntime run"] = call
     return tuple(measure_latency(calls, frames))

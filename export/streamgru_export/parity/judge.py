@@ -54,7 +54,7 @@ def failures(
     """What differs, and what is known of the reason: `known` was proved."""
     reasons = [_reason(check) for check in checks if not check.ok]
     differ = bool(reasons)
-    reasons[:0] = [check.words for check in axes if check.is_misread]
+    reasons[:0] = dict.fromkeys(check.words for check in axes if check.is_misread)
     reasons += [check.words for check in axes if check.outcome == "fails" and not check.is_misread]
     if known:
         reasons.insert(0, known)

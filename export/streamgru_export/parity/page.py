@@ -95,8 +95,9 @@ def render(report: Findings) -> str:
         _section("Differences", _reference_note(report), _differences(report)),
         _section(
             "All pairs",
-            "The largest absolute difference between every two, over all outputs and all steps that both have.",
-            _pair_table(report.pairs),
+            "The largest absolute difference between every two, over all outputs and all steps that both have: in "
+            "brackets how many, where they are fewer than were asked for.",
+            _pair_table(report.pairs, report.steps),
         ),
         _section(
             "Error over time",
@@ -279,9 +280,12 @@ def _difference_row(d: Difference) -> tuple[str, ...]:
     return (shown(d.candidate), f"{d.steps}", *numbers, f"<code>{shown(where(d.worst))}</code>")
 
 
-def _pair_table(pairs: Sequence[Difference]) -> str:
-    """A triangle: each implementation against those before it."""
-    found = {(d.reference, d.candidate): "–" if d.problem else f"{d.max_abs:.1e}" for d in pairs}
+def _pair_table(pairs: Sequence[Difference], asked: int) -> str:
+    """A triangle: each implementation against those before it, with the steps where they are fewer."""
+    found = {
+        (d.reference, d.candidate): "–" if d.problem else f"{d.max_abs:.1e}{f' ({d.steps})' * (d.steps < asked)}"
+        for d in pairs
+    }
     names = list(dict.fromkeys(name for d in pairs for name in (d.candidate, d.reference)))
     rows = [(shown(a), *(found.get((a, b), "") for b in names[:-1])) for a in names[1:]]
     return _table(("", *map(shown, names[:-1])), rows, numeric=range(1, len(names))) if rows else ""

@@ -109,6 +109,14 @@ def test_a_page_says_how_far_each_was_compared(report):
     assert "7 of 50" in text
     assert "ended: its time limit of 3 s" in text
     assert "Time was not tried." in text
+    assert " (" not in text.partition("All pairs")[2].partition("Error over time")[0].partition("asked for.")[2]
+
+
+def test_pairs_of_fewer_steps_say_how_many(report):
+    (pair, *others) = report.pairs
+    short = replace(pair, outputs=tuple(replace(output, steps=min(output.steps, 7)) for output in pair.outputs))
+    text = Page(render(replace(report, pairs=(short, *others)))).text
+    assert f"{pair.max_abs:.1e} (7)" in text
 
 
 def test_the_page_has_the_whole_in_one_call(report):

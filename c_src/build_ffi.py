@@ -14,7 +14,17 @@ SOURCES = [
     *(f"ops/{name}.c" for name in ("recurrent", "gru", "lstm", "rnn", "plane", "conv", "window")),
 ]
 HEADERS = [
-    *("streamgru.h", "threads/threads.h", "internal.h", "ops/ops.h", "ops/matrix.h", "ops/recurrent.h", "ops/plane.h"),
+    *(
+        "streamgru.h",
+        "threads/threads.h",
+        "internal.h",
+        "claim.h",
+        "pool.h",
+        "ops/ops.h",
+        "ops/matrix.h",
+        "ops/recurrent.h",
+        "ops/plane.h",
+    ),
     *(f"kernels/{name}.h" for name in ("kernels", "vmath", "products", "taps", "integer", "elementwise", "reduce")),
 ]
 FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibility=hidden", "-g0"]
@@ -24,6 +34,8 @@ FLAGS = ["-std=c11", "-O3", "-ffp-contract=off", "-fno-math-errno", "-fvisibilit
 # wrappers of functions whose names end in _locked keep it.
 DECLARATIONS = """
 typedef struct sgru_call { sgru_stream *stream; const void *const *x; void *const *y; } sgru_call;
+int sgru_run_part(sgru_stream *stream, size_t at, size_t end, const void *const *inputs, void *const *outputs);
+void sgru_undo(sgru_stream *stream);
 int sgru_step_inplace_locked(sgru_stream *stream);
 int sgru_step_call(sgru_call *call);
 int sgru_step_call_locked(sgru_call *call);
@@ -32,6 +44,7 @@ uint64_t sgru_nanoseconds(void);
 PREAMBLE = """
 #include <time.h>
 
+#include "internal.h"
 #include "streamgru.h"
 #include "threads/threads.h"
 

@@ -5,6 +5,7 @@
 
 #include <string.h>
 
+#include "claim.h"
 #include "kernels/kernels.h"
 #include "streamgru.h"
 
@@ -80,6 +81,7 @@ struct sgru_stream {
     size_t lane_step; /* bytes from a lane's state to the next; 0: the frames are a block */
     size_t turn;      /* calls so far: operators may walk their weights forwards and backwards in turn */
     unsigned flags;
+    uint32_t taken; /* by the call that is in progress (claim.h) */
 };
 
 /* One row of the table of operators. `check` looks at everything `run` will rely on: it is the only thing between a hostile
@@ -236,6 +238,13 @@ static inline void *operand(const sgru_stream *s, uint32_t id, size_t frame)
     default: return (unsigned char *)s->model->image + header_of(s->model)->data + t->offset;
     }
 }
+
+/* ---- a run in parts, for whoever has to look up from a long one ---- */
+
+/* Frames `at` .. `end` of the caller's arrays. The part that begins at 0 begins the run: an error of any part, and sgru_undo(), take
+ * the state back to what it was there. sgru_run() is a run of one part. */
+int sgru_run_part(sgru_stream *s, size_t at, size_t end, const void *const *inputs, void *const *outputs);
+void sgru_undo(sgru_stream *s);
 
 /* ---- what stream.c does for pool.c ---- */
 

@@ -293,6 +293,7 @@ const char *sgru_strerror(int status)
         "a saved state of another model, truncated or altered; the state is as it was",
         "this machine does not have that instruction set",
         "no open slot of this pool, or one that stands twice in a step; no slot has moved",
+        "another call is in progress on this stream or pool: one thread at a time",
     };
     return status >= 0 && (size_t)status < sizeof texts / sizeof *texts ? texts[status] : "unknown status";
 }

@@ -1,29 +1,8 @@
 /* A pool: the states of many streams of one model, in the caller's memory. A step moves any of them on by a frame, several side
  * by side as lanes of an engine (stream.c), so that one pass over the weights serves them all. No allocation, no lock, no
- * system call. A step writes the new states beside the old ones and takes them over at its end, all or none. */
-#include "internal.h"
-
-/* A slot's two states lie one after the other. */
-typedef struct sgru_place {
-    sgru_slot id;     /* 0: closed */
-    uint32_t current; /* which of the two states holds */
-    uint32_t step;    /* the last step that it took part in: no step takes a slot twice */
-} sgru_place;
-
-enum { MOST_ENGINES = 64 };
-
-struct sgru_pool {
-    sgru_stream *engines[MOST_ENGINES];
-    sgru_workers *workers; /* or NULL */
-    sgru_place *places;
-    unsigned char *states; /* [capacity][2][state_size] */
-    size_t capacity, open, next;
-    unsigned n_engines;
-    uint32_t tag, opened, step;
-};
-
-/* Ids: the pool's tag, the number of the opening, the place. No two are equal, whatever was closed and opened between. */
-enum { PLACE_BITS = 24, OPENING_BITS = 24, TAG_BITS = 15 };
+ * system call. A step writes the new states beside the old ones and takes them over at its end, all or none. A second call at a time
+ * is refused (claim.h). */
+#include "pool.h"
 
 static size_t places_size(size_t capacity) { return round_up(capacity * sizeof(sgru_place), 64); }
 
@@ -37,7 +16,7 @@ static size_t engine_size(const sgru_model *m, size_t lanes)
 size_t sgru_pool_size(const sgru_model *m, size_t capacity, size_t lanes, unsigned engines)
 {
     const size_t most = SIZE_MAX / 8 / MOST_ENGINES;
-    if (!m || capacity == 0 || lanes == 0 || capacity > (size_t)1 << PLACE_BITS || engines - 1 >= MOST_ENGINES)
+    if (!m || capacity == 0 || lanes == 0 || capacity > (size_t)1 << MOST_PLACE_BITS || engines - 1 >= MOST_ENGINES)
         return 0;
     size_t engine = engine_size(m, lanes), own = round_up(sizeof(sgru_pool), 64);
     if (engine == 0 || engine > most || (m->state_size && capacity > most / m->state_size)) return 0;
@@ -51,7 +30,9 @@ sgru_pool *sgru_pool_init(void *memory, size_t size, const sgru_model *m, size_t
     if (!memory || (uintptr_t)memory % 64 != 0 || need == 0 || size < need || tag >> TAG_BITS) return NULL;
     unsigned char *p = (unsigned char *)memory + round_up(sizeof(sgru_pool), 64);
     sgru_pool *pool = memory;
-    *pool = (sgru_pool){.places = (sgru_place *)p, .capacity = capacity, .n_engines = engines, .tag = tag};
+    *pool = (sgru_pool){.places = (sgru_place *)p, .capacity = capacity, .n_engines = engines};
+    pool->place_bits = place_bits_of(capacity);
+    pool->opened = (uint64_t)tag << (opening_bits_of(pool->place_bits) - TAG_BITS);
     pool->states = p + places_size(capacity);
     p = pool->states + 2 * capacity * m->state_size;
     for (unsigned i = 0; i < engines; i++, p += engine_size(m, lanes))
@@ -63,7 +44,9 @@ sgru_pool *sgru_pool_init(void *memory, size_t size, const sgru_model *m, size_t
 int sgru_pool_use(sgru_pool *pool, sgru_workers *workers)
 {
     if (!pool || (workers && workers->n > pool->n_engines)) return SGRU_E_ARGUMENT;
+    if (!sgru_claim(&pool->taken)) return SGRU_E_BUSY;
     pool->workers = workers;
+    sgru_release(&pool->taken);
     return SGRU_OK;
 }
 
@@ -77,19 +60,33 @@ static unsigned char *state_of(const sgru_pool *pool, const sgru_place *at, uint
 /* The open place of an id, or NULL. */
 static sgru_place *place_of(const sgru_pool *pool, sgru_slot id)
 {
-    size_t i = (size_t)(id & (((sgru_slot)1 << PLACE_BITS) - 1));
+    size_t i = (size_t)(id & (((sgru_slot)1 << pool->place_bits) - 1));
     return id > 0 && i < pool->capacity && pool->places[i].id == id ? pool->places + i : NULL;
 }
 
-sgru_slot sgru_pool_open(sgru_pool *pool)
+/* Takes the pool for a call about one slot. On an error it is not taken. */
+static int enter(sgru_pool *pool, sgru_slot id, sgru_place **at)
 {
-    if (!pool || pool->open == pool->capacity) return 0;
+    if (!pool) return SGRU_E_SLOT;
+    if (!sgru_claim(&pool->taken)) return SGRU_E_BUSY;
+    if ((*at = place_of(pool, id))) return SGRU_OK;
+    sgru_release(&pool->taken);
+    return SGRU_E_SLOT;
+}
+
+static int leave(sgru_pool *pool, int status)
+{
+    sgru_release(&pool->taken);
+    return status;
+}
+
+static sgru_slot open_next(sgru_pool *pool)
+{
+    if (pool->open == pool->capacity) return 0;
     while (pool->places[pool->next].id) pool->next = (pool->next + 1) % pool->capacity;
     sgru_place *at = pool->places + pool->next;
-    pool->opened = (pool->opened + 1) & ((1u << OPENING_BITS) - 1);
-    if (pool->opened == 0) pool->opened = 1;
-    at->id = (sgru_slot)pool->tag << (PLACE_BITS + OPENING_BITS) | (sgru_slot)pool->opened << PLACE_BITS |
-             (sgru_slot)pool->next;
+    pool->opened = next_opening(pool->opened, pool->place_bits);
+    at->id = pool->opened << pool->place_bits | (sgru_slot)pool->next;
     at->current = 0;
     at->step = 0;
     pool->open++;
@@ -97,36 +94,50 @@ sgru_slot sgru_pool_open(sgru_pool *pool)
     return at->id;
 }
 
+sgru_slot sgru_pool_open(sgru_pool *pool)
+{
+    if (!pool || !sgru_claim(&pool->taken)) return 0;
+    sgru_slot id = open_next(pool);
+    sgru_release(&pool->taken);
+    return id;
+}
+
 int sgru_pool_close(sgru_pool *pool, sgru_slot id)
 {
-    sgru_place *at = pool ? place_of(pool, id) : NULL;
-    if (!at) return SGRU_E_SLOT;
+    sgru_place *at;
+    int status = enter(pool, id, &at);
+    if (status) return status;
     at->id = 0;
     pool->open--;
-    return SGRU_OK;
+    return leave(pool, SGRU_OK);
 }
 
 int sgru_pool_reset(sgru_pool *pool, sgru_slot id)
 {
-    sgru_place *at = pool ? place_of(pool, id) : NULL;
-    if (!at) return SGRU_E_SLOT;
+    sgru_place *at;
+    int status = enter(pool, id, &at);
+    if (status) return status;
     sgru_reset_state(pool->engines[0], state_of(pool, at, at->current));
-    return SGRU_OK;
+    return leave(pool, SGRU_OK);
 }
 
 int sgru_pool_save(const sgru_pool *pool, sgru_slot id, void *blob, size_t size)
 {
-    const sgru_place *at = pool ? place_of(pool, id) : NULL;
-    return at ? sgru_save_state(model_of(pool), state_of(pool, at, at->current), blob, size) : SGRU_E_SLOT;
+    sgru_place *at;
+    sgru_pool *taken = (sgru_pool *)pool; /* all that a save writes */
+    int status = enter(taken, id, &at);
+    if (status) return status;
+    return leave(taken, sgru_save_state(model_of(pool), state_of(pool, at, at->current), blob, size));
 }
 
 int sgru_pool_restore(sgru_pool *pool, sgru_slot id, const void *blob, size_t size)
 {
-    sgru_place *at = pool ? place_of(pool, id) : NULL;
-    if (!at) return SGRU_E_SLOT;
-    int status = sgru_load_state(pool->engines[0], state_of(pool, at, !at->current), blob, size);
+    sgru_place *at;
+    int status = enter(pool, id, &at);
+    if (status) return status;
+    status = sgru_load_state(pool->engines[0], state_of(pool, at, !at->current), blob, size);
     if (!status) at->current = !at->current;
-    return status;
+    return leave(pool, status);
 }
 
 /* ---- a step ---- */
@@ -206,14 +217,9 @@ static void step_part(void *work, unsigned i)
     sgru_fpenv_leave(caller);
 }
 
-int sgru_pool_step(sgru_pool *pool, size_t n, const sgru_slot *ids, const void *const *inputs, void *const *outputs,
-                   size_t *bad)
+static int step(sgru_pool *pool, size_t n, const sgru_slot *ids, const void *const *inputs, void *const *outputs,
+                size_t *bad)
 {
-    size_t ignored;
-    if (!bad) bad = &ignored;
-    *bad = n;
-    if (!pool || !ids || (!inputs && model_of(pool)->n_inputs) || (!outputs && model_of(pool)->n_outputs))
-        return SGRU_E_ARGUMENT;
     int status = check_slots(pool, n, ids, bad);
     if (status) return status;
     sgru_moves moves;
@@ -226,4 +232,16 @@ int sgru_pool_step(sgru_pool *pool, size_t n, const sgru_slot *ids, const void *
     for (size_t i = 0; i < n; i++) place_of(pool, ids[i])->current ^= 1;
     *bad = n;
     return SGRU_OK;
+}
+
+int sgru_pool_step(sgru_pool *pool, size_t n, const sgru_slot *ids, const void *const *inputs, void *const *outputs,
+                   size_t *bad)
+{
+    size_t ignored;
+    if (!bad) bad = &ignored;
+    *bad = n;
+    if (!pool || !ids || (!inputs && model_of(pool)->n_inputs) || (!outputs && model_of(pool)->n_outputs))
+        return SGRU_E_ARGUMENT;
+    if (!sgru_claim(&pool->taken)) return SGRU_E_BUSY;
+    return leave(pool, step(pool, n, ids, inputs, outputs, bad));
 }

@@ -6,6 +6,7 @@ int sgru_profile(sgru_stream *s, uint64_t (*clock)(void), uint64_t *ticks)
     if (!s || !clock || !ticks) return SGRU_E_ARGUMENT;
     uint32_t n = s->model->n_ops;
     int status = SGRU_OK;
+    if (!sgru_claim(&s->taken)) return SGRU_E_BUSY;
     sgru_fpenv caller = sgru_fpenv_enter();
     s->turn++;
     uint64_t before = clock(), start = clock();
@@ -18,5 +19,6 @@ int sgru_profile(sgru_stream *s, uint64_t (*clock)(void), uint64_t *ticks)
         start = now;
     }
     sgru_fpenv_leave(caller);
+    sgru_release(&s->taken);
     return status;
 }

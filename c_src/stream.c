@@ -1,5 +1,6 @@
 /* A stream: the caller's memory, the state in it, and the calls that move it on by a frame or a block. No allocation, no lock,
- * no system call. After an error the state is what it was: every call begins by keeping a copy. */
+ * no system call. After an error the state is what it was: every call begins by keeping a copy. A second call at a time is refused
+ * (claim.h). */
 #include "internal.h"
 
 static size_t ports_size(const sgru_model *m)
@@ -140,23 +141,27 @@ static int pass(const sgru_stream *s, size_t at, size_t frames, const void *cons
     return SGRU_OK;
 }
 
-static int run(sgru_stream *s, size_t frames, const void *const *inputs, void *const *outputs)
+int sgru_run_part(sgru_stream *s, size_t at, size_t end, const void *const *inputs, void *const *outputs)
 {
     int status = SGRU_OK;
+    if (!sgru_claim(&s->taken)) return SGRU_E_BUSY;
     sgru_fpenv caller = sgru_fpenv_enter();
-    memcpy(s->backup, s->state, s->model->state_size);
+    if (at == 0) memcpy(s->backup, s->state, s->model->state_size);
     s->turn++;
-    for (size_t at = 0; at < frames && !status; at += s->block)
-        status = pass(s, at, frames - at < s->block ? frames - at : s->block, inputs, outputs);
+    for (; at < end && !status; at += s->block)
+        status = pass(s, at, end - at < s->block ? end - at : s->block, inputs, outputs);
     if (status) memcpy(s->state, s->backup, s->model->state_size);
     sgru_fpenv_leave(caller);
+    sgru_release(&s->taken);
     return status;
 }
+
+void sgru_undo(sgru_stream *s) { memcpy(s->state, s->backup, s->model->state_size); }
 
 int sgru_run(sgru_stream *s, size_t frames, const void *const *inputs, void *const *outputs)
 {
     if (!s || (!inputs && s->model->n_inputs) || (!outputs && s->model->n_outputs)) return SGRU_E_ARGUMENT;
-    return run(s, frames, inputs, outputs);
+    return sgru_run_part(s, 0, frames, inputs, outputs);
 }
 
 int sgru_step(sgru_stream *s, const void *const *inputs, void *const *outputs)
@@ -164,7 +169,7 @@ int sgru_step(sgru_stream *s, const void *const *inputs, void *const *outputs)
     return sgru_run(s, 1, inputs, outputs);
 }
 
-int sgru_step_inplace(sgru_stream *s) { return s ? run(s, 1, NULL, NULL) : SGRU_E_ARGUMENT; }
+int sgru_step_inplace(sgru_stream *s) { return s ? sgru_run_part(s, 0, 1, NULL, NULL) : SGRU_E_ARGUMENT; }
 
 void *sgru_input(sgru_stream *s, uint32_t i) { return i < s->model->n_inputs ? s->inputs[i].at : NULL; }
 
@@ -193,7 +198,14 @@ void sgru_reset_state(const sgru_stream *s, unsigned char *state)
     sgru_fpenv_leave(caller);
 }
 
-void sgru_reset(sgru_stream *s) { sgru_reset_state(s, s->state); }
+int sgru_reset(sgru_stream *s)
+{
+    if (!s) return SGRU_E_ARGUMENT;
+    if (!sgru_claim(&s->taken)) return SGRU_E_BUSY;
+    sgru_reset_state(s, s->state);
+    sgru_release(&s->taken);
+    return SGRU_OK;
+}
 
 typedef struct sgru_blob {
     unsigned char magic[8];
@@ -238,13 +250,20 @@ int sgru_load_state(const sgru_stream *s, unsigned char *to, const void *blob, s
 
 int sgru_save(const sgru_stream *s, void *blob, size_t size)
 {
-    return s ? sgru_save_state(s->model, s->state, blob, size) : SGRU_E_ARGUMENT;
+    if (!s) return SGRU_E_ARGUMENT;
+    uint32_t *taken = (uint32_t *)&s->taken; /* all that a save writes */
+    if (!sgru_claim(taken)) return SGRU_E_BUSY;
+    int status = sgru_save_state(s->model, s->state, blob, size);
+    sgru_release(taken);
+    return status;
 }
 
 int sgru_restore(sgru_stream *s, const void *blob, size_t size)
 {
     if (!s) return SGRU_E_STATE;
+    if (!sgru_claim(&s->taken)) return SGRU_E_BUSY;
     int status = sgru_load_state(s, s->backup, blob, size);
     if (!status) memcpy(s->state, s->backup, s->model->state_size);
+    sgru_release(&s->taken);
     return status;
 }

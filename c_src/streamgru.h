@@ -15,7 +15,9 @@
  * The library allocates nothing, prints nothing, keeps no globals but the chosen kernels, and gives the same float
  * bits on every machine. It is no training library and it does not read ONNX: `streamgru compile` makes images.
  *
- * Threads: a model may be shared by any number of threads; a stream belongs to one thread at a time.
+ * Threads: a model may be shared by any number of threads; a stream or pool belongs to one thread at a time. A call that
+ * finds another in progress on it returns SGRU_E_BUSY and has done nothing. After fork() the child goes on with copies of its own of
+ * what no thread was in.
  *
  * NaN and infinity. A frame that holds one is refused with SGRU_E_NONFINITE before anything is computed. Finite
  * frames can still overflow (weights of 1e38): where that leaves a non-finite number in a state the call fails with the
@@ -49,6 +51,7 @@ extern "C" {
 #define SGRU_E_STATE 9     /* a saved state of another model, truncated or altered; the state is as it was */
 #define SGRU_E_ISA 10      /* this machine does not have that instruction set */
 #define SGRU_E_SLOT 11     /* no open slot of this pool, or one that stands twice in a step; no slot has moved */
+#define SGRU_E_BUSY 12     /* another call is in progress on this stream or pool; nothing was done */
 
 #define SGRU_PASS_NONFINITE 1u /* stream flag: let NaN and infinity through, as the equations give them */
 
@@ -97,8 +100,8 @@ size_t sgru_stream_size(const sgru_model *model, size_t block);
  * NULL where the memory is misaligned or too small. Nothing to close: forget the memory when done. */
 sgru_stream *sgru_stream_init(void *memory, size_t size, const sgru_model *model, size_t block, unsigned flags);
 
-/* One frame: inputs[i] and outputs[i] are contiguous arrays of the tensor's shape. SGRU_OK, _E_NONFINITE, _E_INDEX;
- * on an error the state is as it was and the outputs are undefined. */
+/* One frame: inputs[i] and outputs[i] are contiguous arrays of the tensor's shape. SGRU_OK, _E_NONFINITE, _E_INDEX,
+ * _E_BUSY; on an error the state is as it was and the outputs are undefined. */
 int sgru_step(sgru_stream *stream, const void *const *inputs, void *const *outputs);
 
 /* `frames` frames, [frames][shape] each: the same bits as so many steps. Errors as sgru_step; the whole run is undone. */
@@ -112,12 +115,12 @@ void *sgru_output(sgru_stream *stream, uint32_t index); /* NULL where there is n
 
 /* Where the time goes: computes one frame from what lies in sgru_input() and writes to ticks[n_ops + 1] what each operator
  * took by the caller's clock, last what a reading of the clock takes, which is part of every other. The state moves on
- * unchecked: a stream to be measured is of no other use. SGRU_OK, _E_ARGUMENT, _E_INDEX. */
+ * unchecked: a stream to be measured is of no other use. SGRU_OK, _E_ARGUMENT, _E_INDEX, _E_BUSY. */
 int sgru_profile(sgru_stream *stream, uint64_t (*clock)(void), uint64_t *ticks);
 
 /* The state: back to its reset value; into a blob; out of a blob saved by any machine from the same image.
- * save: SGRU_OK, _E_ARGUMENT where size is too small. restore: SGRU_OK, _E_STATE. */
-void sgru_reset(sgru_stream *stream);
+ * save: SGRU_OK, _E_ARGUMENT where size is too small. restore: SGRU_OK, _E_STATE. All: _E_BUSY. */
+int sgru_reset(sgru_stream *stream);
 size_t sgru_save_size(const sgru_model *model);
 int sgru_save(const sgru_stream *stream, void *blob, size_t size);
 int sgru_restore(sgru_stream *stream, const void *blob, size_t size);
@@ -135,16 +138,16 @@ void sgru_stream_use(sgru_stream *stream, sgru_workers *workers);
 /* A pool: up to `capacity` streams of one model, each in a slot, moved on together. One pass over the weights serves `lanes` of them
  * at a time; the bits are those of single streams, whatever the company. One thread at a time. sgru_pool_size is 0 where the
  * memory cannot be addressed or capacity exceeds 2^24. It has `engines` places where lanes run, for so many workers at most; its tag
- * (below 2^15) makes its slots known from another's. */
+ * (below 2^15) makes its slots known from another's. Every call but sgru_pool_open: also SGRU_E_BUSY. */
 typedef struct sgru_pool sgru_pool;
-typedef uint64_t sgru_slot; /* never 0, below 2^63 */
+typedef uint64_t sgru_slot; /* never 0; below 2^63 in a pool of up to 2^23; none comes back before 2^40 - 1 others */
 
 size_t sgru_pool_size(const sgru_model *model, size_t capacity, size_t lanes, unsigned engines);
 sgru_pool *sgru_pool_init(void *memory, size_t size, const sgru_model *model, size_t capacity, size_t lanes,
                           unsigned engines, uint32_t tag, unsigned flags);
 int sgru_pool_use(sgru_pool *pool, sgru_workers *workers); /* SGRU_OK, _E_ARGUMENT where they are more than engines */
 
-sgru_slot sgru_pool_open(sgru_pool *pool); /* in the reset state; 0 where the pool is full */
+sgru_slot sgru_pool_open(sgru_pool *pool); /* in the reset state; 0 where the pool is full or busy */
 int sgru_pool_close(sgru_pool *pool, sgru_slot slot);
 
 /* One frame for each of n slots, in any order: inputs[i] and outputs[i] are [n][shape]. SGRU_OK, _E_SLOT, _E_NONFINITE, _E_INDEX;

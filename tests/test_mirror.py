@@ -15,6 +15,7 @@ ACROSS = {
     "compiler/test_limits.py",  # docs/security.md
     "compiler/test_slips.py",  # whose fault they are
     "compiler/cells/test_recognise_random.py",  # any spelling of a cell
+    "from_torch/test_advice.py",  # what its messages recommend
     "from_torch/test_options.py",  # what export may be told
 }
 

@@ -9,6 +9,7 @@ from typing import Protocol
 import numpy as np
 import onnxruntime
 
+from streamgru._disk import read_bytes
 from streamgru._types import AnyDtype, Array
 from streamgru.errors import ModelError
 
@@ -63,7 +64,16 @@ def open_session(path: Path, threads: int = 1, *, optimised: bool = True) -> Ses
     if not optimised:
         options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        session: Session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        session: Session = onnxruntime.InferenceSession(named(path), options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common base but this
         raise ModelError(f"{path}: onnxruntime refuses it: {error}") from error
     return session
+
+
+def named(path: Path) -> str | bytes:
+    """The file's name; what is in it, where the name is no UTF-8, which neither onnx nor onnxruntime takes."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return read_bytes(path)
+    return str(path)

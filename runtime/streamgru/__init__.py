@@ -17,9 +17,11 @@ from . import _workshop
 from ._isa import available_isas, isa, set_isa
 from .errors import (
     CannotStreamError,
+    ConcurrencyError,
     DataError,
     ExportError,
     FaultError,
+    FileError,
     ImageError,
     ModelError,
     NonFiniteError,
@@ -55,10 +57,12 @@ __version__ = "0.1.0"
 __all__ = [
     "CannotStreamError",
     "Compiled",
+    "ConcurrencyError",
     "DataError",
     "ExportError",
     "ExportResult",
     "FaultError",
+    "FileError",
     "ImageError",
     "InferenceSession",
     "Model",

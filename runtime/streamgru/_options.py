@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import operator
+import os
 from collections.abc import Callable, Iterable, Mapping
 from importlib import import_module
 from pathlib import Path
@@ -62,12 +63,22 @@ def as_path(option: str, value: object) -> Path:
     try:
         path = Path(value)  # type: ignore[arg-type]
     except TypeError:
-        raise OptionError(f"{option} is a path, not {value!r:.100}") from None
+        advice = "; os.fsdecode() makes one of a name in bytes" if isinstance(value, bytes) else ""
+        raise OptionError(f"{option} is a path, not {value!r:.100}{advice}") from None
     if value == "":
         raise OptionError(f"{option} is a path, not an empty text")
-    if "\0" in str(path):
-        raise OptionError(f"{option} is a path, and {str(path)!r:.100} holds a NUL")
+    if not is_name(path):
+        raise OptionError(f"{option} is a path, and no file has the name {str(path)!r:.100}: it holds a NUL or half a "
+                          "character")  # fmt: skip
     return path
+
+
+def is_name(path: Path) -> bool:
+    """Whether a file could have that name: bytes that are no text are half surrogates of a certain range."""
+    try:
+        return b"\0" not in os.fsencode(path)
+    except UnicodeEncodeError:
+        return False
 
 
 def _nearest(name: str, known: list[str]) -> str:

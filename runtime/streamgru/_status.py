@@ -8,7 +8,7 @@ import numpy as np
 
 from ._kernel import ffi, lib
 from ._types import CData
-from .errors import ImageError, ModelError, NonFiniteError, ShapeError, StateError, StreamgruError
+from .errors import ConcurrencyError, ImageError, ModelError, NonFiniteError, ShapeError, StateError, StreamgruError
 
 EXCEPTIONS: dict[int, type[StreamgruError]] = {
     lib.SGRU_E_FORMAT: ImageError,
@@ -18,6 +18,7 @@ EXCEPTIONS: dict[int, type[StreamgruError]] = {
     lib.SGRU_E_NONFINITE: NonFiniteError,
     lib.SGRU_E_INDEX: ShapeError,
     lib.SGRU_E_STATE: StateError,
+    lib.SGRU_E_BUSY: ConcurrencyError,
 }
 
 

@@ -22,12 +22,18 @@ def processors() -> int:
 
 def checked_threads(n: object) -> int:
     """The number of threads. OptionError: fewer than one, or more than there are processors."""
-    most = min(processors(), lib.SGRU_MOST_THREADS)
-    return whole_number("threads", n, 1, most, ", the processors that this process may use")
+    return whole_number("threads", n, 1, most_threads(), ", the processors that this process may use")
+
+
+def most_threads() -> int:
+    """How many may share a step here."""
+    return min(processors(), int(lib.SGRU_MOST_THREADS))
 
 
 class Threads:
     """A team of `n` threads, the caller's included; they end when this object does.
+
+    In a child of `fork` the first step that they share starts them anew.
 
     Attributes
     ----------
@@ -47,6 +53,7 @@ class Threads:
         if threads == ffi.NULL:
             raise StreamgruError(f"the system refused to start {n - 1} more threads: use fewer, or threads=1")
         self.workers = lib.sgru_threads_workers(threads)
+        self._memory = memory  # a daemon thread's step may outlive their end, when Python itself ends
         self._end = weakref.finalize(self, _stop, threads, memory)
 
     def stop(self) -> None:

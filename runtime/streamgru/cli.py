@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 
 from . import denoise, info
+from ._disk import read_bytes, write_bytes
 from ._printable import printable
 from ._types import Json
 from ._workshop import needs_packages, workshop
@@ -77,11 +78,11 @@ def _run(args: argparse.Namespace) -> Answer:
     X = read_frames(args.input, model.inputs)
     with model.stream() as stream:
         if args.restore is not None:
-            stream.restore(args.restore.read_bytes())
+            stream.restore(read_bytes(args.restore, model.sizes["saved_state"]))
         Y = stream.run(X if len(model.inputs) > 1 else next(iter(X.values())))
         write_frames(args.output, model.named(Y), model.outputs)
         if args.save is not None:
-            args.save.write_bytes(stream.save())
+            write_bytes(args.save, stream.save())
     frames = X[model.inputs[0].name].shape[model.inputs[0].time_axis or 0]
     return True, {"ok": True, "frames": frames, "output": str(args.output)}, f"{frames} frames, wrote {args.output}"
 

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ._alone import Alone, alone, to_the_end
 from ._options import seed as checked_seed
 from ._options import whole_number, zero_or_more
 from ._types import Array
@@ -59,7 +60,7 @@ class Hypothesis:
         return self.log_probability / float(length**penalty)
 
 
-class SequenceWriter:
+class SequenceWriter(Alone[bool]):
     """An encoder and a decoder that write a sequence from a sequence.
 
     Parameters
@@ -82,7 +83,7 @@ class SequenceWriter:
 
     Notes
     -----
-    It holds one stream of each model: one thread at a time.
+    It holds one stream of each model: one thread at a time, and a second one gets a ConcurrencyError.
     """
 
     def __init__(self, encoder: Model, decoder: Model, *, start: int, end: int, max_length: int) -> None:
@@ -97,16 +98,20 @@ class SequenceWriter:
         self._encoder = encoder.stream()
         self._decoder = decoder.stream()
         self._shapes = {tensor.name: tensor.shape for tensor in decoder.inputs}
+        self._turn = True
 
+    @alone
     def greedy(self, source: Sequence[int]) -> Hypothesis:
         """The most probable symbol at every step. `source`: the ids to read."""
         return self._write(source, lambda logp: int(np.argmax(logp)))
 
+    @alone
     def sample(self, source: Sequence[int], *, temperature: float = 1.0, seed: int = 0) -> Hypothesis:
         """Symbols drawn as probable as the decoder says; a temperature below 1 prefers the more probable."""
         rng = np.random.default_rng(checked_seed(seed))
         return self._write(source, lambda logp: draw(logp, temperature, rng))
 
+    @alone
     def beam(self, source: Sequence[int], *, width: int = 4, penalty: float = 0.0) -> list[Hypothesis]:
         """The best sequences found, the best first.
 
@@ -133,6 +138,7 @@ class SequenceWriter:
         unfinished = [hypothesis for hypothesis, _ in alive] if len(done) < width else []
         return sorted(done + unfinished, key=lambda hypothesis: -hypothesis.score(penalty))[:width]
 
+    @to_the_end
     def close(self) -> None:
         """End the streams."""
         self._encoder.close()

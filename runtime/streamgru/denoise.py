@@ -21,6 +21,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ._alone import Alone, alone
+from ._disk import opened, writing
 from ._options import as_path, whole_number
 from ._types import Array
 from .errors import DataError, ModelError, ShapeError
@@ -62,7 +64,7 @@ class Bands:
         return np.fft.irfft(x * (gains @ self.weights), 2 * self.hop) * self.window
 
 
-class Denoiser:
+class Denoiser(Alone[bool]):
     """A stream of samples without the noise.
 
     Parameters
@@ -106,14 +108,20 @@ class Denoiser:
         self._shape = x.shape
         self._bands = Bands(self.hop, centres)
         self._stream = model.stream()
-        self.reset()
+        self._reset()
+        self._turn = True
 
+    @alone
     def reset(self) -> None:
         """Forget all that was heard."""
+        self._reset()
+
+    def _reset(self) -> None:
         self._stream.reset()
         self._before = np.zeros(self.hop)  # the last hop of samples
         self._tail = np.zeros(self.hop)  # what the last frame adds to the next hop
 
+    @alone
     def step(self, samples: Array) -> NDArray[np.float32]:
         """The next `hop` samples in ±1 -> the denoised hop before. [hop] of float32.
 
@@ -123,7 +131,12 @@ class Denoiser:
             Another number of samples.
         NonFiniteError
             A sample is no number; the state is as it was.
+        ConcurrencyError
+            Another thread is in it.
         """
+        return self._step(samples)
+
+    def _step(self, samples: Array) -> NDArray[np.float32]:
         new = np.asarray(samples, np.float64)
         if new.shape != (self.hop,):
             raise ShapeError(f"a step takes {self.hop} samples, got shape {list(new.shape)}")
@@ -135,13 +148,14 @@ class Denoiser:
         self._before, self._tail = new, out[self.hop :]
         return done.astype(np.float32)
 
+    @alone
     def denoise(self, samples: Array) -> NDArray[np.float32]:
         """A whole recording [N], from a fresh state; the output is as long and not late."""
-        self.reset()
+        self._reset()
         hops = -(-len(samples) // self.hop) + 1
         padded = np.zeros(hops * self.hop)
         padded[: len(samples)] = samples
-        out = np.concatenate([self.step(hop) for hop in padded.reshape(hops, self.hop)])
+        out = np.concatenate([self._step(hop) for hop in padded.reshape(hops, self.hop)])
         return out[self.hop :][: len(samples)]
 
 
@@ -151,11 +165,13 @@ def read_wav(path: str | os.PathLike[str]) -> tuple[int, NDArray[np.float32]]:
     Raises
     ------
     DataError
-        No such file of PCM.
+        It holds no PCM.
+    FileError
+        It cannot be read.
     """
     path = as_path("path", path)
     try:
-        with wave.open(str(path), "rb") as file:
+        with opened(path) as source, wave.open(source, "rb") as file:
             channels, width, rate = file.getnchannels(), file.getsampwidth(), file.getframerate()
             data = np.frombuffer(file.readframes(file.getnframes()), np.uint8)
     except (wave.Error, EOFError) as error:
@@ -181,10 +197,12 @@ def write_wav(path: str | os.PathLike[str], rate: int, samples: Array) -> None:
         The samples are no numbers, or have another shape.
     OptionError
         No file has such a rate.
+    FileError
+        It cannot be written there.
     """
     path, rate = as_path("path", path), whole_number("rate", rate, 1, 2**31 - 1)
     pcm = _as_pcm(samples, path)
-    with wave.open(str(path), "wb") as file:
+    with writing(path) as target, wave.open(target, "wb") as file:
         file.setnchannels(1 if pcm.ndim == 1 else pcm.shape[1])
         file.setsampwidth(2)
         file.setframerate(rate)

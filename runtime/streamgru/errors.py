@@ -5,6 +5,7 @@ A caller who catches :class:`StreamgruError` catches them all.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -70,7 +71,27 @@ class ShapeError(StreamgruError, ValueError):
 
 
 class DataError(StreamgruError, ValueError):
-    """A file of frames or of sound that cannot be read or written, or that does not fit the model."""
+    """A file of frames or of sound that is none, or that does not fit the model."""
+
+
+class FileError(StreamgruError, OSError):
+    """A file that cannot be read or written: it is missing, closed to us, too long, no regular file; the disk is full.
+
+    Attributes
+    ----------
+    errno : int or None
+    filename : str
+    """
+
+    def __init__(self, message: str, number: int | None, path: str | os.PathLike[str]) -> None:
+        super().__init__(message)
+        self.message, self.errno, self.filename = message, number, os.fspath(path)
+
+    def __str__(self) -> str:
+        return printable(self.message)  # OSError's own would put the number and the name beside it
+
+    def __reduce__(self) -> tuple[type[FileError], tuple[str, int | None, str]]:
+        return type(self), (self.message, self.errno, self.filename)
 
 
 class StateError(StreamgruError):
@@ -79,6 +100,10 @@ class StateError(StreamgruError):
 
 class SlotError(StreamgruError, LookupError):
     """A slot of a pool that is not open, of another pool, or named twice in a step; or no slot is free."""
+
+
+class ConcurrencyError(StreamgruError, RuntimeError):
+    """Another call is in progress on the same stream or pool, or was when the process was forked. Nothing was done."""
 
 
 class NonFiniteError(StreamgruError, ArithmeticError):

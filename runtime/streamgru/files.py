@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import zlib
 from collections.abc import Sequence
+from io import TextIOWrapper
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -12,15 +13,19 @@ from zipfile import BadZipFile
 
 import numpy as np
 
+from ._disk import opened, writing
 from ._types import Array
 from .errors import DataError
 from .tensors import TensorInfo
 
 Arrays = dict[str, Array]
+MOST_ARRAYS = 2**35  # of a file of arrays, and of what it unpacks to
+MOST_TEXT = 2**30  # of a .csv: each number takes some thirty times the memory while it is read
 
 
 def read_frames(path: Path, inputs: Sequence[TensorInfo]) -> Arrays:
-    """Frames for each input, as Stream.run takes them."""
+    """Frames for each input, as Stream.run takes them. DataError where the file holds none, FileError where it cannot
+    be read."""
     if path.suffix in (".npy", ".npz"):
         arrays = _read_numpy(path)
     elif path.suffix == ".csv":
@@ -38,11 +43,14 @@ def read_frames(path: Path, inputs: Sequence[TensorInfo]) -> Arrays:
 def _read_numpy(path: Path) -> Arrays:
     """The arrays of an .npz by name, or that of an .npy by no name."""
     try:
-        loaded = np.load(path, allow_pickle=False)
-        if isinstance(loaded, np.ndarray):
-            return {"": loaded}
-        with loaded:
-            return dict(loaded)
+        with opened(path, MOST_ARRAYS) as file:
+            loaded = np.load(file, allow_pickle=False)
+            if isinstance(loaded, np.ndarray):
+                return {"": loaded}
+            with loaded:
+                if sum(entry.file_size for entry in loaded.zip.infolist()) > MOST_ARRAYS:
+                    raise DataError(f"{path}: its arrays have more than {MOST_ARRAYS} bytes")
+                return dict(loaded)
     except (ValueError, EOFError, MemoryError, NotImplementedError, BadZipFile, TokenError, zlib.error) as error:
         raise DataError(f"{path} is no {path.suffix} of plain numbers: {error}") from None
 
@@ -74,24 +82,28 @@ def _read_csv(path: Path, dtype: Any) -> Array:
     """One frame in each line, numbers between commas; `#` begins a comment."""
     number = float if np.issubdtype(dtype, np.floating) else int
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with TextIOWrapper(opened(path, MOST_TEXT), newline="", encoding="utf-8") as file:
             rows = [row for row in csv.reader(line for line in file if not line.startswith("#")) if row]
         return np.array([[number(cell) for cell in row] for row in rows]).astype(dtype)
-    except (ValueError, OverflowError, csv.Error) as error:  # text of another encoding is a ValueError
+    except (ValueError, OverflowError, MemoryError, csv.Error) as error:  # text of another encoding is a ValueError
         raise DataError(f"{path}: each line is one frame of numbers between commas: {error}") from None
 
 
 def write_frames(path: Path, outputs: Arrays, tensors: Sequence[TensorInfo]) -> None:
+    """The results of a run. DataError where they do not go into such a file, FileError where it cannot be written."""
     if path.suffix == ".npz":
-        np.savez(path, **outputs)  # type: ignore[arg-type]
+        with writing(path) as file:
+            np.savez(file, **outputs)  # type: ignore[arg-type]
         return
     if len(outputs) != 1:
         raise DataError(f"{path}: the model has {len(outputs)} outputs, so they go to an .npz")
     Y = next(iter(outputs.values()))
     if path.suffix == ".npy":
-        np.save(path, Y)
+        with writing(path) as file:
+            np.save(file, Y)
     elif path.suffix == ".csv":
         rows = np.moveaxis(Y, tensors[0].time_axis or 0, 0)
-        np.savetxt(path, rows.reshape(len(rows), -1), delimiter=",", fmt="%.9g")  # 9 digits keep every float32
+        with writing(path) as file:
+            np.savetxt(file, rows.reshape(len(rows), -1), delimiter=",", fmt="%.9g")  # 9 digits keep every float32
     else:
         raise DataError(f"{path}: frames are written to .npy, .npz or .csv")

@@ -7,15 +7,17 @@ from __future__ import annotations
 import json
 import mmap
 import os
-from typing import Any
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 
+from ._disk import write_bytes
 from ._kernel import ffi, lib
 from ._options import as_path
 from ._status import aligned, raise_for
-from ._threads import checked_threads
+from ._threads import checked_threads, most_threads
 from ._types import Json
 from .errors import ImageError
 from .layout import ALIGN, Dtype, header_of
@@ -100,15 +102,26 @@ class Image:
         """The bytes of the ``.sgru`` file."""
         return self._image.tobytes()
 
+    def __copy__(self) -> Self:
+        """Itself, for nothing in it ever changes."""
+        return self
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[object, ...]]:
+        """Pickles as its image."""
+        return _revived, (type(self), self.image, self.threads)
+
     def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the image; never a half-written file under the final name."""
-        path = as_path("path", path)
-        temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-        try:
-            temporary.write_bytes(self._image.data)
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        """Write the image: whoever reads `path`, whatever happens, finds the old file or the new one, whole.
+
+        Raises
+        ------
+        FileError
+            It cannot be written there.
+        """
+        write_bytes(as_path("path", path), self._image.data)
 
     @property
     def sizes(self) -> dict[str, int]:
@@ -129,6 +142,14 @@ class Image:
     def __repr__(self) -> str:
         names = [", ".join(map(str, part)) or "none" for part in (self.inputs, self.outputs, self.states)]
         return f"<streamgru.{type(self).__name__} " + "inputs: {}; outputs: {}; states: {}>".format(*names)
+
+
+I = TypeVar("I", bound=Image)  # noqa: E741 - of images
+
+
+def _revived(cls: type[I], image: bytes, threads: int) -> I:
+    """A pickled model, on no more threads than this machine has."""
+    return cls(image, "the pickled model", threads=min(threads, most_threads()))
 
 
 def _metadata(image: npt.NDArray[np.uint8], name: str) -> Json:

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal, Never, TypeAlias, over
 import numpy as np
 import numpy.typing as npt
 
+from ._disk import opened
 from ._options import as_path, one_of, refuse_unknown
 from ._status import aligned
 from ._threads import checked_threads
 from ._types import Array, Frames, Json, Outputs
 from ._workshop import workshop
-from .errors import ModelError, OptionError
+from .errors import FileError, ModelError, OptionError
 from .image import Image
 from .layout import HEADER, header_of
 from .pool import Pool
@@ -240,11 +241,13 @@ def load(
     said = {k: v for k, v in given.items() if (not _is(v, UNSAID[k]) if k in UNSAID else v is not None)}
     threads = checked_threads(threads)
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             if file.read(4) == b"SGRU" or path.suffix == ".sgru":
                 return Model(_read_image(path, file, mapped, said), str(path), threads=threads)
-    except OSError as error:
-        raise ModelError(f"{path}: cannot be read: {error.strerror}") from error
+    except FileError as error:
+        raise ModelError(str(error)) from error
+    except (OSError, MemoryError) as error:  # a disk that fails, a file that cannot be mapped
+        raise ModelError(f"{path}: cannot be read: {error}") from error
     one_of("mode", mode, ("stream", "whole"))
     purpose = f"{path}: reading ONNX"
     if mode == "whole" and length is None:

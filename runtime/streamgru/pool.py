@@ -1,4 +1,4 @@
-"""A pool: many streams of one model, moved on together by one pass over the weights. One thread at a time.
+"""A pool: many streams of one model, moved on together by one pass over the weights. One call at a time.
 
 The bits are those of single streams, whatever the company. A step takes any of the slots, in any order; all of them
 move, or, after an error, none.
@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import count
-from typing import Any, TypeAlias
+from typing import Any, NoReturn, Self, TypeAlias
 
 import numpy as np
 import numpy.typing as npt
 
+from ._alone import Alone, alone, to_the_end
 from ._kernel import ffi, lib
 from ._options import one_of, whole_number
 from ._status import aligned, raise_for, saved_state
@@ -31,7 +32,7 @@ TAGS = 1 << 15
 _tags = count(1)
 
 
-class Pool:
+class Pool(Alone[bool]):
     """Many streams of one model. Made by :meth:`Model.pool`; also a context manager.
 
     Attributes
@@ -70,9 +71,11 @@ class Pool:
         lib.sgru_pool_use(self._c, self._threads.workers)
         self._slots: dict[int, None] = {}
         self._bad = ffi.new("size_t *")
+        self._turn = True
 
     # ---- slots ----
 
+    @alone
     def open(self) -> int:
         """Take a slot, its state at the reset value, and give its id.
 
@@ -93,12 +96,20 @@ class Pool:
     def close(self, slot: int | None = None) -> None:
         """Give a slot back; its id is never valid again. Without a slot, end the pool; doing that twice is fine."""
         if slot is None:
-            self._c = ffi.NULL
-            self._slots.clear()
-            self._threads.stop()
-            return
+            self._close_all()
+        else:
+            self._close_one(slot)
+
+    @to_the_end
+    def _close_all(self) -> None:
+        self._c = ffi.NULL
+        self._slots.clear()
+        self._threads.stop()
+
+    @alone
+    def _close_one(self, slot: int) -> None:
         self._check_slot(slot)
-        lib.sgru_pool_close(self._c, slot)
+        raise_for(lib.sgru_pool_close(self._c, slot), "closing a slot")
         del self._slots[slot]
 
     @property
@@ -113,7 +124,7 @@ class Pool:
     def __contains__(self, slot: object) -> bool:
         return isinstance(slot, int | np.integer) and slot in self._slots
 
-    def __enter__(self) -> Pool:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -145,9 +156,20 @@ class Pool:
             A frame holds NaN or infinity, or a state would; the message names the slot. Leave it out and step again.
         StateError
             The pool is closed.
+        ConcurrencyError
+            Another thread is in it.
 
         In each case no slot has moved.
         """
+        turn, self._turn = self._turn, None
+        if turn is None:
+            self._refuse_second()
+        try:
+            return self._step(slots, x)
+        finally:
+            self._turn = turn
+
+    def _step(self, slots: Slots, x: Frames) -> Array:
         self._check_open()
         ids = self._as_ids(slots)
         arrays = [
@@ -172,11 +194,13 @@ class Pool:
 
     # ---- states ----
 
+    @alone
     def reset(self, slot: int) -> None:
         """One slot's state back to its reset value."""
         self._check_slot(slot)
-        lib.sgru_pool_reset(self._c, slot)
+        raise_for(lib.sgru_pool_reset(self._c, slot), "resetting a slot")
 
+    @alone
     def save(self, slot: int) -> bytes:
         """One slot's state as bytes; streams and pools of the same image share them."""
         self._check_slot(slot)
@@ -184,6 +208,7 @@ class Pool:
         raise_for(lib.sgru_pool_save(self._c, slot, ffi.from_buffer(blob), len(blob)), "saving the state")
         return bytes(blob)
 
+    @alone
     def restore(self, slot: int, state: bytes) -> None:
         """Take over a state that :meth:`save` or :meth:`Stream.save` gave.
 
@@ -195,6 +220,11 @@ class Pool:
         self._check_slot(slot)
         buffer = saved_state(state)
         raise_for(lib.sgru_pool_restore(self._c, slot, buffer, len(buffer)), "restoring a state")
+
+    def __reduce__(self) -> NoReturn:
+        raise StateError(
+            "a pool is neither copied nor pickled: save() each slot, and restore() the states in another pool"
+        )
 
     @property
     def nbytes(self) -> int:
@@ -215,7 +245,7 @@ class Pool:
     def _as_ids(self, slots: Slots) -> npt.NDArray[np.uint64]:
         try:
             ids = np.asarray(slots)
-        except (TypeError, ValueError):  # lists of unequal lengths
+        except (TypeError, ValueError, OverflowError):  # lists of unequal lengths
             ids = np.empty(())
         if ids.ndim != 1 or (len(ids) and ids.dtype.kind not in "iu"):
             raise SlotError(f"slots are a sequence of the integers that open() gave, not {slots!r:.100}")

@@ -1,4 +1,4 @@
-"""A stream: one state, moved on frame by frame. One thread at a time; any number of streams on one model.
+"""A stream: one state, moved on frame by frame. One call at a time; any number of streams on one model.
 
 `step` costs little more than the C call: the frame goes by one memmove into the arena that `step_inplace` reads, and
 everything that could be looked up is looked up once; a result that nobody holds any more is filled again. The checks
@@ -9,37 +9,37 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from itertools import cycle
+from typing import Self, TypedDict, TypeVar
 
 import numpy as np
 
+from ._alone import Alone, alone, to_the_end
+from ._call import Call, new_call
 from ._kernel import ffi, lib
 from ._options import one_of, whole_number
+from ._parts import Parts
 from ._status import aligned, raise_for, saved_state
-from ._threads import Threads
+from ._threads import Threads, most_threads
 from ._types import Array, CData, Frames
 from .errors import ModelError, NonFiniteError, OptionError, ShapeError, StateError
 from .image import Image
-from .layout import rounded
-from .tensors import TensorInfo, as_frame, as_frames, as_list, check_array, one_or_all
+from .tensors import TensorInfo, as_frame, as_list, as_sequences, check_array, one_or_all, states_in
 
 MOST_FRAMES = 2**31  # in a block
 LOCKED_BYTES = 1 << 20  # a step over weights of this size takes some microseconds: it keeps the interpreter lock
 RESULTS = 4  # a step fills these in turn, or a new one where somebody still holds what it gave before
 
 
-@dataclass(slots=True)
-class Call:
-    """The results of one step, and the call that fills them."""
+class Options(TypedDict):
+    """What a stream was opened with."""
 
-    c: CData  # sgru_call *
-    pointers: CData  # void *[], to the arrays
-    arrays: list[Array] = field(default_factory=list)
-    by_name: dict[str, Array] = field(default_factory=dict)
+    block: int
+    nonfinite: str
+    threads: int
 
 
-class Stream:
+class Stream(Alone[Callable[[], Call]]):
     """One stream of a model. Made by :meth:`Model.stream`; also a context manager.
 
     Attributes
@@ -56,7 +56,8 @@ class Stream:
         if size == 0:
             raise OptionError(f"block={block}: a stream in blocks of so many frames does not fit in memory")
         self.model = model
-        self._options = {"block": block, "nonfinite": nonfinite, "threads": threads}
+        self._options: Options = {"block": block, "nonfinite": nonfinite, "threads": threads}
+        self._parts = Parts(block)
         self._threads = Threads(threads)
         try:
             self._memory = aligned(size)
@@ -86,32 +87,18 @@ class Stream:
             (t.name, x.shape, x.dtype, ffi.buffer(p, x.nbytes))
             for t, x, p in zip(self.model.inputs, self._inputs, pointers, strict=True)
         ]
-        brief = self.model._c.image_size <= LOCKED_BYTES and self._threads.n == 1
-        self._step_inplace = lib.sgru_step_inplace_locked if brief else lib.sgru_step_inplace
-        self._step_call = lib.sgru_step_call_locked if brief else lib.sgru_step_call
+        self._is_brief = self.model._c.image_size <= LOCKED_BYTES and self._threads.n == 1
+        self._step_inplace = lib.sgru_step_inplace_locked if self._is_brief else lib.sgru_step_inplace
+        self._step_call = lib.sgru_step_call_locked if self._is_brief else lib.sgru_step_call
         self._x_pointers = ffi.new("void *[]", pointers)
-        self._calls = [self._new_call() for _ in range(RESULTS)]
-        self._next_call = cycle(self._calls).__next__
+        self._calls = [new_call(self._c, self._x_pointers, self.model.outputs) for _ in range(RESULTS)]
         for y in self._calls[0].arrays:
             self._idle = getrefcount(y)  # of one that nobody else holds, counted as `step` counts it
+        self._turn = cycle(self._calls).__next__
         self._has_one_output = len(self._outputs) == 1
         self._x_shape: tuple[int, ...] | None = None
         if len(self._inputs) == 1:
             _, self._x_shape, self._x_dtype, self._x_buffer = self._exact[0]
-
-    def _new_call(self) -> Call:
-        """Arrays for the results of a step, and the call that fills them."""
-        pointers = ffi.new("void *[]", len(self._outputs))
-        call = Call(ffi.new("sgru_call *", [self._c, self._x_pointers, pointers]), pointers)
-        self._renew(call)
-        return call
-
-    def _renew(self, call: Call) -> None:
-        """New arrays in place of those that somebody holds. Each owns its memory, so a view of it holds it too."""
-        call.arrays[:] = [np.empty(t.shape, t.dtype) for t in self.model.outputs]
-        for i, (t, y) in enumerate(zip(self.model.outputs, call.arrays, strict=True)):
-            call.pointers[i] = ffi.from_buffer(y)
-            call.by_name[t.name] = y
 
     # ---- frames ----
 
@@ -137,40 +124,53 @@ class Stream:
             The frame holds NaN or infinity, or the state would.
         StateError
             The stream is closed.
+        ConcurrencyError
+            Another thread is in it.
 
         In each case the state is what it was.
         """
         if type(x) is ndarray and x.shape == self._x_shape and x.dtype is self._x_dtype:
+            turn, self._turn = self._turn, None
+            if turn is None:
+                self._refuse_second()
             try:
-                self._x_buffer[EVERYTHING] = x
-            except (ValueError, BufferError):
-                check_array(self.model.inputs[0], x, self.model.inputs[0].shape)
-                raise
-            if not self._has_one_output:
-                return self._results(x)
-            call = self._next_call()
-            y = call.arrays[0]
-            if getrefcount(y) != self._idle:
-                self._renew(call)
+                try:
+                    self._x_buffer[EVERYTHING] = x
+                except (ValueError, BufferError):
+                    check_array(self.model.inputs[0], x, self.model.inputs[0].shape)
+                    raise
+                call = turn()
+                if not self._has_one_output:
+                    return self._results(x, call)
                 y = call.arrays[0]
-            if status := self._step_call(call.c):
-                self._refuse(x, status)
-            return y
+                if getrefcount(y) != self._idle:
+                    call.renew()
+                    y = call.arrays[0]
+                if status := self._step_call(call.c):
+                    self._refuse(x, status)
+                return y
+            finally:
+                self._turn = turn
         return self._step_any(x)
 
     def _step_any(self, x: Frames) -> Array:
         """The general way: any number of inputs, squeezed shapes, arrays of subclasses."""
-        if not self._filled(x):
-            for buffer, frame in zip(self._inputs, self._checked_frames(x), strict=True):
-                buffer[...] = frame
-        return self._results(x)
+        turn, self._turn = self._turn, None
+        if turn is None:
+            self._refuse_second()
+        try:
+            if not self._filled(x):
+                for buffer, frame in zip(self._inputs, self._checked_frames(x), strict=True):
+                    buffer[...] = frame
+            return self._results(x, turn())
+        finally:
+            self._turn = turn
 
-    def _results(self, x: Frames) -> Array:
+    def _results(self, x: Frames, call: Call) -> Array:
         """A step over what the input buffers hold; `x` is what they were filled from."""
-        call = self._next_call()
         for y in call.arrays:
             if getrefcount(y) != self._idle:
-                self._renew(call)
+                call.renew()
                 break
         if status := self._step_call(call.c):
             self._refuse(x, status)
@@ -199,11 +199,24 @@ class Stream:
         NonFiniteError, ShapeError, StateError
             As :meth:`step`; the state is what it was.
         """
+        if self._is_brief:  # the lock is kept: from here to the end of the step there is nobody else
+            if self._turn is None:
+                self._refuse_second()
+            if status := self._step_inplace(self._c):
+                self._refuse(self.x, status)
+        else:
+            self._step_inplace_alone()
+
+    @alone
+    def _step_inplace_alone(self) -> None:
         if status := self._step_inplace(self._c):
             self._refuse(self.x, status)
 
+    @alone
     def run(self, x: Frames) -> Array:
-        """Many frames in one C call, the GIL released: the same bits as so many steps.
+        """Many frames at once, the GIL released: the same bits as so many steps.
+
+        Ctrl-C ends it within some hundredths of a second, or a frame where one takes longer; the state is what it was.
 
         Parameters
         ----------
@@ -221,35 +234,42 @@ class Stream:
         ShapeError, NonFiniteError, StateError
             As :meth:`step`; the whole run is undone.
         """
-        arrays = self._checked_sequences(x)
+        self._check_open()
+        arrays = as_sequences(self.model.inputs, x)
         frames = len(arrays[0]) if arrays else 0
         results = [np.empty((frames, *t.shape), t.dtype) for t in self.model.outputs]
-        if frames:
-            inputs = [ffi.from_buffer(a) for a in arrays]
-            outputs = [ffi.from_buffer(r, require_writable=True) for r in results]
-            status = lib.sgru_run(self._c, frames, ffi.new("void *[]", inputs), ffi.new("void *[]", outputs))
-            if status != 0:
-                self._refuse(x, status)
         placed = tuple(
             np.moveaxis(r, 0, t.time_axis) if t.time_axis else r
             for r, t in zip(results, self.model.outputs, strict=True)
         )
-        return one_or_all(self.model.outputs, placed)
+        y = one_or_all(self.model.outputs, placed)
+        if frames:
+            inputs = ffi.new("void *[]", [ffi.from_buffer(a) for a in arrays])
+            outputs = ffi.new("void *[]", [ffi.from_buffer(r, require_writable=True) for r in results])
+            if status := self._parts.run(self._c, frames, inputs, outputs):
+                self._refuse(x, status)
+        return y
 
     # ---- the state ----
 
+    @alone
     def reset(self) -> None:
         """The state back to its reset value: zeros, or the constant initial state of the graph."""
         self._check_open()
-        lib.sgru_reset(self._c)
+        raise_for(lib.sgru_reset(self._c), "resetting the state")
 
+    @alone
     def save(self) -> bytes:
         """The state as bytes, for :meth:`restore` on any stream of this image, on any machine."""
+        return self._save()
+
+    def _save(self) -> bytes:
         self._check_open()
         blob = bytearray(lib.sgru_save_size(self.model._c))
         raise_for(lib.sgru_save(self._c, ffi.from_buffer(blob), len(blob)), "saving the state")
         return bytes(blob)
 
+    @alone
     def restore(self, state: bytes) -> None:
         """Take over a state that :meth:`save` gave.
 
@@ -258,21 +278,36 @@ class Stream:
         StateError
             Not such a state, of another model, truncated or altered; the stream's own is as it was.
         """
+        self._restore(state)
+
+    def _restore(self, state: bytes) -> None:
         self._check_open()
         buffer = saved_state(state)
         raise_for(lib.sgru_restore(self._c, buffer, len(buffer)), "restoring a state")
 
-    def clone(self) -> Stream:
-        """A new stream of the same model in the same state; from here on the two are independent."""
-        other = Stream(self.model, **self._options)  # type: ignore[arg-type]
-        other.restore(self.save())
-        return other
+    def clone(self) -> Self:
+        """A new stream of the same model in the same state; from here on the two are independent.
+
+        :mod:`copy` does the same, and a pickled stream comes back so, with its model.
+        """
+        return _revived(type(self), self.model, self._options, self.save())
+
+    __copy__ = clone
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self.clone()
+
+    def __reduce__(self) -> tuple[Callable[..., Self], tuple[object, ...]]:
+        """Pickles as its model, its options and its state."""
+        return _revived, (type(self), self.model, self._options, self.save())
 
     @property
     def state(self) -> dict[str, Array]:
         """A copy of the state by name."""
-        return {name: view.copy() for name, view in self._saved_states(np.frombuffer(self.save(), np.uint8)).items()}
+        saved = np.frombuffer(self.save(), np.uint8)
+        return {name: view.copy() for name, view in states_in(self.model.states, saved).items()}
 
+    @alone
     def set_state(self, values: Mapping[str, Array]) -> None:
         """Take over states by name, as :attr:`state` gives them: an encoder's last state, for a decoder. Those not
         named stay as they are.
@@ -289,8 +324,8 @@ class Stream:
         if not isinstance(values, Mapping):
             raise ShapeError(f"states are given by name, as a dict of arrays, not as {type(values).__name__}")
         known = {tensor.name: tensor for tensor in self.model.states}
-        saved = np.frombuffer(bytearray(self.save()), np.uint8)
-        views = self._saved_states(saved)
+        saved = np.frombuffer(bytearray(self._save()), np.uint8)
+        views = states_in(self.model.states, saved)
         for name, value in values.items():
             if name not in known:
                 raise ShapeError(f"there is no state {name!r}; there are {list(known)}")
@@ -300,23 +335,14 @@ class Stream:
             views[name][...] = array
         state = saved[-self.model._c.state_size :] if known else saved[:0]
         saved[16:24].view("<u8")[0] = lib.sgru_checksum(ffi.from_buffer(state), len(state))
-        self.restore(saved.tobytes())
-
-    def _saved_states(self, saved: Array) -> dict[str, Array]:
-        """The states inside of saved bytes, by name."""
-        at = lib.sgru_save_size(self.model._c) - self.model._c.state_size
-        found = {}
-        for tensor in self.model.states:
-            count = int(np.prod(tensor.shape, dtype=np.int64)) * tensor.dtype.itemsize
-            found[tensor.name] = saved[at : at + count].view(tensor.dtype).reshape(tensor.shape)
-            at += rounded(count)
-        return found
+        self._restore(saved.tobytes())
 
     @property
     def isa(self) -> str:
         """The instruction set this stream runs on."""
         return str(ffi.string(lib.sgru_stream_isa(self._open)).decode())
 
+    @to_the_end
     def close(self) -> None:
         """End the stream; a further call raises :class:`StateError`. Closing twice is fine."""
         self._c = ffi.NULL
@@ -324,7 +350,7 @@ class Stream:
             call.c.stream = ffi.NULL
         self._threads.stop()
 
-    def __enter__(self) -> Stream:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:
@@ -339,7 +365,7 @@ class Stream:
     def _refuse(self, x: Frames, status: int) -> None:
         """Raise for a call that the core refused."""
         self._check_open()
-        for tensor, array in zip(self.model.inputs, self._as_list(x), strict=True):
+        for tensor, array in zip(self.model.inputs, as_list(self.model.inputs, x), strict=True):
             if tensor.dtype.kind == "f" and not np.isfinite(array).all():
                 where = np.unravel_index(int(np.argmin(np.isfinite(array))), np.shape(array))
                 raise NonFiniteError(
@@ -349,23 +375,23 @@ class Stream:
                 )
         raise_for(status, "this frame")
 
-    def _as_list(self, x: Frames) -> list[Array]:
-        """The arrays in the order of the model's inputs."""
-        return as_list(self.model.inputs, x)
-
     def _checked_frames(self, x: Frames) -> list[Array]:
         self._check_open()
-        return [as_frame(tensor, array) for tensor, array in zip(self.model.inputs, self._as_list(x), strict=True)]
+        return [
+            as_frame(tensor, array)
+            for tensor, array in zip(self.model.inputs, as_list(self.model.inputs, x), strict=True)
+        ]
 
-    def _checked_sequences(self, x: Frames) -> list[Array]:
-        """The inputs as contiguous ``[T, *frame]`` arrays."""
-        self._check_open()
-        pairs = zip(self.model.inputs, self._as_list(x), strict=True)
-        arrays = [np.ascontiguousarray(as_frames(tensor, array)) for tensor, array in pairs]
-        if len({len(a) for a in arrays}) > 1:
-            lengths = {t.name: len(a) for t, a in zip(self.model.inputs, arrays, strict=True)}
-            raise ShapeError(f"the inputs must have the same number of frames, got {lengths}")
-        return arrays
+
+S = TypeVar("S", bound=Stream)
+
+
+def _revived(cls: type[S], model: Image, options: Options, state: bytes) -> S:
+    """A stream in a state, on no more threads than this machine has."""
+    threads = min(options["threads"], most_threads())
+    stream = cls(model, block=options["block"], nonfinite=options["nonfinite"], threads=threads)
+    stream._restore(state)
+    return stream
 
 
 ndarray = np.ndarray

@@ -14,7 +14,7 @@ import numpy as np
 from ._printable import printable
 from ._types import AnyDtype, Array, Frames, Outputs
 from .errors import ShapeError
-from .layout import Dtype
+from .layout import Dtype, rounded
 
 FRAME_DTYPES = (Dtype.F32, Dtype.I64, Dtype.I32, Dtype.BOOL)
 
@@ -84,6 +84,27 @@ def as_frames(tensor: TensorInfo, array: Array) -> Array:
     frames = np.shape(array)[axis] if np.ndim(array) > axis else 0
     shape = (*tensor.shape[:axis], frames, *tensor.shape[axis:])
     return np.moveaxis(check_array(tensor, array, shape).reshape(shape), axis, 0)
+
+
+def as_sequences(inputs: Sequence[TensorInfo], x: Frames) -> list[Array]:
+    """Checked sequences of one length, as contiguous ``[T, *frame]`` arrays."""
+    pairs = zip(inputs, as_list(inputs, x), strict=True)
+    arrays = [np.ascontiguousarray(as_frames(tensor, array)) for tensor, array in pairs]
+    if len({len(a) for a in arrays}) > 1:
+        lengths = {t.name: len(a) for t, a in zip(inputs, arrays, strict=True)}
+        raise ShapeError(f"the inputs must have the same number of frames, got {lengths}")
+    return arrays
+
+
+def states_in(states: Sequence[TensorInfo], saved: Array) -> dict[str, Array]:
+    """The states inside of saved bytes, by name: views. They end where the bytes do."""
+    sizes = [int(np.prod(t.shape, dtype=np.int64)) * t.dtype.itemsize for t in states]
+    at = len(saved) - sum(map(rounded, sizes))
+    found = {}
+    for tensor, size in zip(states, sizes, strict=True):
+        found[tensor.name] = saved[at : at + size].view(tensor.dtype).reshape(tensor.shape)
+        at += rounded(size)
+    return found
 
 
 def as_list(inputs: Sequence[Named], x: Frames) -> list[Array]:

@@ -80,6 +80,11 @@ def test_kernels_compute_what_the_plain_ones_do_at_every_length_and_touch_nothin
     assert ", 0 failed" in run(tmp_path, "checkkernels", count)
 
 
+@pytest.mark.parametrize("steps", [500, all_of(20000)])
+def test_a_second_caller_is_refused_and_a_child_of_fork_goes_on(tmp_path, steps):
+    assert ", 0 failed" in run(tmp_path, "callers", steps)
+
+
 @pytest.mark.parametrize("program", ["environment", "wide_images", "hostile_weights", "refusals", "models", "api"])
 def test_edges(tmp_path, program):
     assert ", 0 failed" in run(tmp_path, program)

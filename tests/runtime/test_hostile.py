@@ -88,12 +88,14 @@ def test_memory_that_can_be_written_is_copied():
     np.testing.assert_array_equal(model.stream().run(x), before)
 
 
-def test_a_long_file_that_states_another_size_is_not_read(tmp_path):
+@pytest.mark.parametrize("size, error", [(1 << 33, ImageError), (1 << 42, ModelError)])
+def test_a_long_file_that_states_another_size_is_not_read(tmp_path, size, error):
+    """Nor one that is longer than any."""
     path = tmp_path / "long.sgru"
     path.write_bytes(gru_image())
     with path.open("r+b") as file:
-        file.truncate(1 << 42)
-    with pytest.raises(ImageError):
+        file.truncate(size)
+    with pytest.raises(error):
         streamgru.load(path)
 
 

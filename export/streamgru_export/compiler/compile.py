@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Never, TypeAlias
 
+from streamgru._disk import write_bytes
 from streamgru._options import as_path, refuse_unknown
 from streamgru._types import Frames
 from streamgru.errors import ModelError
@@ -146,6 +147,8 @@ def compile(
     ModelError
         The model cannot be read, compiled or streamed; the message names the node. Or its error with these weights
         passes the tolerance; the message has the figures.
+    FileError
+        The image cannot be written to `path`.
     FaultError
         A fault of the compiler, not of the model.
 
@@ -167,7 +170,7 @@ def compile(
         if note.kind == "warning":
             warnings.warn(note.text, stacklevel=2)
     if path is not None:
-        images.write(compiled.image, path)
+        write_bytes(path, compiled.image)
     return compiled
 
 

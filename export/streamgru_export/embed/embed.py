@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from streamgru._disk import make_folder, write_text
 from streamgru._options import as_path, whole_number
 from streamgru._options import seed as checked_seed
 from streamgru._types import Array
@@ -127,9 +128,9 @@ def embed(
         f"{include}model_recording[] = {{\n{_words(_recording(model, steps, seed))}}};\n",
         **{file: (sources_folder() / "embed" / file).read_text(encoding="utf-8") for file in TEMPLATES},
     }
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     for file, text in texts.items():
-        (folder / file).write_text(text, encoding="utf-8")
+        write_text(folder / file, text)
     return EmbedReport(str(folder), tuple(texts), kernels, sizes["image"], _code_bytes(model.image), sizes["stream"])
 
 

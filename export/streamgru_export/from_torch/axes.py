@@ -6,9 +6,10 @@ one of its recurrent layers then sees a longer sequence.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from typing import TypeAlias
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +22,8 @@ from .signature import FlatModule
 
 RECURRENT = (nn.RNNBase, nn.RNNCellBase)
 
+_Sequence: TypeAlias = Tensor | PackedSequence
+
 
 @dataclass(frozen=True)
 class TimeAxes:
@@ -28,10 +31,16 @@ class TimeAxes:
 
     axes: dict[int, int] = field(default_factory=dict)  # input position -> axis
     backward: tuple[str, ...] = ()
+    apart: dict[int, int] = field(default_factory=dict)  # inputs with a time of their own: results grow with them
+    loose: dict[int, int] = field(default_factory=dict)  # inputs that may as well be longer: no result grows with them
 
 
 def find_time_axes(
-    module: FlatModule, examples: Sequence[Tensor], states: Sequence[int], axis: int | None = None
+    module: FlatModule,
+    examples: Sequence[Tensor],
+    states: Sequence[int],
+    axis: int | None = None,
+    lengths: Collection[int] = (),
 ) -> TimeAxes:
     """The time axes of the inputs that are no state.
 
@@ -42,30 +51,55 @@ def find_time_axes(
     ----------
     axis : int, optional
         The caller's word for it, on the first input that is no state.
+    lengths : positions of inputs
+        Those that are lengths of packed sequences: they grow with the time.
 
     Raises
     ------
     ExportError
         The module does not accept a longer example along `axis`.
     """
-    data = [i for i in range(len(examples)) if i not in states]
+    data = [i for i in range(len(examples)) if i not in states and i not in lengths]
     if not data:
         return TimeAxes()
     lead = max(data, key=lambda i: min(examples[i].ndim, 2))  # the first sequence-like input
     watched = any(isinstance(m, nn.RNNBase) for m in module.modules())
     if axis is not None:
-        found = _probe(module, examples, data, lead, _checked_axis(axis, examples[lead]))
+        found = _probe(module, examples, data, lead, _checked_axis(axis, examples[lead]), lengths)
         if found is None:
             raise ExportError(
                 f"time_axis={axis}: the module refuses an example twice as long along that axis; "
                 f"the input's shape is {tuple(examples[lead].shape)}"
             )
-        return found[0]
+        return _with_apart(module, examples, data, found[0], lengths)
     for candidate in _candidates(examples[lead], watched=watched, stateful=bool(states)):
-        found = _probe(module, examples, data, lead, candidate)
+        found = _probe(module, examples, data, lead, candidate, lengths)
         if found is not None and (found[1] or not watched):
-            return found[0]
+            return _with_apart(module, examples, data, found[0], lengths)
     return TimeAxes()
+
+
+def _with_apart(
+    module: FlatModule, examples: Sequence[Tensor], data: Sequence[int], times: TimeAxes, lengths: Collection[int]
+) -> TimeAxes:
+    """Also the inputs that can be longer while those with a time are not."""
+    apart: dict[int, int] = {}
+    loose: dict[int, int] = {}
+    free = [i for i in data if i not in times.axes]
+    for i in free:
+        for axis in range(1, examples[i].ndim):
+            found = _probe(module, examples, free, i, axis, lengths) if examples[i].shape[axis] > 1 else None
+            if found is not None:
+                grows = found[1] or _results_grow(module, examples, found[0].axes)
+                (apart if grows else loose)[i] = axis
+                break
+    return replace(times, apart=apart, loose=loose)
+
+
+def _results_grow(module: FlatModule, examples: Sequence[Tensor], axes: Mapping[int, int]) -> bool:
+    with torch.no_grad():
+        before, after = module(*examples), module(*grow(examples, axes))
+    return any(a.shape != b.shape for a, b in zip(before, after, strict=True))
 
 
 def _checked_axis(axis: int, x: Tensor) -> int:
@@ -81,7 +115,12 @@ def _candidates(x: Tensor, *, watched: bool, stateful: bool) -> list[int]:
 
 
 def _probe(
-    module: FlatModule, examples: Sequence[Tensor], data: Sequence[int], lead: int, axis: int
+    module: FlatModule,
+    examples: Sequence[Tensor],
+    data: Sequence[int],
+    lead: int,
+    axis: int,
+    lengths: Collection[int],
 ) -> tuple[TimeAxes, bool] | None:
     """Double `axis`. None if the module refuses; else the axes, and whether a layer saw more steps."""
     if axis >= examples[lead].ndim:
@@ -91,7 +130,7 @@ def _probe(
     before = _lengths(module, examples)
     for group in (together, [lead]):
         axes = dict.fromkeys(group, axis)
-        after = _lengths(module, grow(examples, axes))
+        after = _lengths(module, grow(examples, axes, lengths))
         if after is not None and before is not None:
             longer = [name for name, n in after.items() if n > before.get(name, n)]
             backward = [name for name in longer if module.get_submodule(name).bidirectional]
@@ -99,9 +138,10 @@ def _probe(
     return None
 
 
-def grow(examples: Sequence[Tensor], axes: Mapping[int, int]) -> list[Tensor]:
-    """The examples, twice as long along the given axes."""
-    return [torch.cat([x, x], axes[i]) if i in axes else x for i, x in enumerate(examples)]
+def grow(examples: Sequence[Tensor], axes: Mapping[int, int], lengths: Collection[int] = ()) -> list[Tensor]:
+    """The examples, twice as long along the given axes, and twice these lengths."""
+    grown = [torch.cat([x, x], axes[i]) if i in axes else x for i, x in enumerate(examples)]
+    return [2 * x if i in lengths else x for i, x in enumerate(grown)]
 
 
 def _lengths(module: FlatModule, examples: Sequence[Tensor]) -> dict[str, int] | None:
@@ -125,14 +165,14 @@ def _watch(module: FlatModule) -> Iterator[dict[str, int]]:
     lengths: dict[str, int] = {}
 
     def note(name: str, layer: nn.RNNBase) -> RemovableHandle:
-        def hook(_layer: nn.Module, args: tuple[Tensor | PackedSequence, ...]) -> None:
-            x = args[0]
+        def hook(_layer: nn.Module, args: tuple[_Sequence, ...], options: dict[str, _Sequence]) -> None:
+            x = args[0] if args else options["input"]
             if isinstance(x, PackedSequence):
                 lengths[name] = x.batch_sizes.numel()
             else:
                 lengths[name] = x.shape[1 if layer.batch_first and x.ndim == 3 else 0]
 
-        return layer.register_forward_pre_hook(hook)
+        return layer.register_forward_pre_hook(hook, with_kwargs=True)
 
     hooks = [note(name, m) for name, m in module.named_modules() if isinstance(m, nn.RNNBase)]
     try:

@@ -7,12 +7,12 @@ states, call torch's exporter, declare what was measured, compare with the modul
 
 from __future__ import annotations
 
-import tempfile
+import hashlib
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal, Never, TypeAlias
+from typing import Never
 
 import numpy.typing as npt
 import onnx_ir as ir
@@ -20,17 +20,20 @@ import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
+from streamgru._disk import folder_of_drafts, move
 from streamgru._options import as_path, one_of, refuse_unknown
 from streamgru.errors import ExportError, OptionError
 
 from ..properties import of_person, of_stream
-from .axes import RECURRENT, TimeAxes, find_batch_axes, find_time_axes, grow
-from .exporters import Exporter, check_onnxscript, run_exporter
+from .axes import TimeAxes, find_batch_axes, find_time_axes, grow
+from .branches import explain, find_branches
+from .dataflow import watch
+from .exporters import Exporter, Hints, check_onnxscript, run_exporter
+from .kind import Kind, check_apart, check_backward, choose_kind
 from .prepare import fold_parametrizations, prepare, run_twice
-from .signature import Example, FlatModule, Interface, StateNames, find_states, output_keys
-from .verify import verify
-
-Kind: TypeAlias = Literal["step", "sequence"]
+from .signature import Example, FlatModule, Interface, output_keys
+from .states import Signature, StateNames, find_states, written_names
+from .verify import Verified, verify
 
 SINGLE_FILE_BYTES = 2**31 - 2**24  # protobuf's limit, less room for the graph itself
 
@@ -107,23 +110,27 @@ def export(
     Parameters
     ----------
     module : torch.nn.Module
-        Left as it is: a copy is exported, in eval mode, in float32, with weight_norm, spectral_norm and other
-        parametrizations folded into plain weights.
+        Left as it is: a copy is exported, in eval mode, with weight_norm, spectral_norm and other parametrizations
+        folded into plain weights. In float32, as streams compute: one in float64 is converted where its results stay
+        within `tolerance`; one in float16 or bfloat16 is refused.
     example : Tensor, tuple, list or dict
         What `forward` is called with: one tensor, its arguments in order, or by name. Arguments may nest, as
         an LSTM's `(x, (h, c))`. None and numbers stay constant.
     path : str or Path
-        The file to write. It appears only if the graph is right. Weights beyond 2 GB go to `<path>.data`.
+        The file to write. It appears only if the graph is right. Weights beyond 2 GB go to a
+        file beside it, `<path>.<hash of them>.data`; those of an earlier export stay until you delete them.
     stream : "step", "sequence" or None
     input_names, output_names : sequence of str, optional
         One for each tensor, in order. By default inputs are called like `forward`'s arguments; outputs by
         their key in a returned dict or named tuple, else `y`, `y1` ...; states `<name>_in` and `<name>_out`.
     state : sequence of (input, output), optional
-        The states. By default every input whose name reads as one (h, h0, hx, state, hidden, cache ...), with
-        the output of its name, else the last free output of its shape. An output not known by the name given
-        here is found by shape, and then called so.
+        The states; [] if there is none, whatever its name. By default every input that a recurrent layer takes as
+        its state and gives back, or whose name reads as one (h, h0, hx, state, hidden, cache ...), with the output of
+        its name, else the one that the layer made of it, else the last free one of its shape if another is left as a
+        result. An output not known by the name given here is found in these ways, and then called so.
     time_axis : int, optional
-        Of the first input that is no state. By default it is found by running the module.
+        Of the first input that is no state. By default it is found by running the module. Given, it also says that
+        another sequence among the inputs keeps the example's length.
     dynamic_batch : bool
         Whether the batch axis stays dynamic as well.
     opset : int, optional
@@ -150,10 +157,12 @@ def export(
 
     Raises
     ------
+    FileError
+        The file cannot be written to `path`.
     ExportError
-        The module cannot be exported faithfully: state kept in buffers, lengths fixed by Python loops, an
-        exporter that fails or that is known to be wrong, a graph that differs from the module. Nothing is
-        left at `path`.
+        The module cannot be exported faithfully: state kept in buffers, or that goes in and does not come out; branches
+        on values; lengths fixed by Python loops; a dtype that float32 does not replace; an exporter that fails or that
+        is known to be wrong; a graph that differs from the module. Nothing is left at `path`.
     OptionError
         There is no such option, or it cannot have that value.
 
@@ -170,35 +179,43 @@ def export(
     if exporter == "dynamo":
         check_onnxscript()
     notices: list[str] = []
-    reference, arguments, examples = prepare(module, example, notices)
+    reference, arguments, examples = prepare(module, example, tolerance, notices)
     returned = run_twice(reference, examples, notices)
     results = [y for y in pytree.tree_leaves(returned) if y is not None]
-    states = find_states(
+    signature = Signature(
         arguments,
         examples,
         output_keys(reference.module, returned),
         results,
-        input_names=input_names,
-        output_names=output_names,
-        state=state,
+        written_names(reference.module, len(results)),
+        watch(reference, examples),
     )
+    branches = find_branches(reference, examples, signature.flow)
+    words = explain(branches, arguments)
+    if branches.deciding and exporter == "legacy":  # it would trace one of them without a word
+        raise ExportError(words)
+    notices += [f"forward() checks values in {read.place}: the graph does not" for read in branches.checks]
+    states = find_states(signature, input_names=input_names, output_names=output_names, state=state)
     notices += states.notices
-    times = find_time_axes(reference, examples, [i for i, _ in states.pairs], time_axis)
-    kind = _choose_kind(stream, reference, examples, states, times)
-    _check_backward(kind, examples, times, notices)
-    interface = _interface(reference, examples, states, times, kind, dynamic_batch)
+    lengths = _lengths(signature)
+    times = find_time_axes(reference, examples, [i for i, _ in states.pairs], time_axis, lengths)
+    kind = choose_kind(stream, reference, signature, states, times)
+    check_backward(kind, examples, times, notices)
+    check_apart(kind, signature, times, notices, given=time_axis is not None)
+    interface = _interface(reference, examples, states, times, kind, dynamic_batch, lengths)
     shapes = _measure_shapes(reference, interface)
     result = ExportResult(path, kind, interface.inputs, interface.outputs, _pair_names(interface))
     result = replace(result, time_axis=_time_axis(interface, shapes))
     properties |= of_stream(result.kind, result.time_axis, result.state)
-    with tempfile.TemporaryDirectory(prefix=".streamgru-", dir=path.parent) as folder:
-        draft = Path(folder) / path.name
-        model = _export_graph(reference, interface, draft, exporter, opset)
-        _declare(model, interface, shapes)
-        model.metadata_props.update(properties)
-        _save(model, draft)
-        verdict = verify(draft, reference, interface, tolerance)
-        _move(draft, path)
+    hints = Hints(words, signature.flow.packs)
+    unused = [name for i, name in enumerate(states.inputs) if i not in signature.flow.used]
+    job = _Job(path.name, reference, interface, shapes, properties, opset, tolerance, hints, unused)
+    with folder_of_drafts(path) as folder:
+        draft = Path(folder) / "model.onnx"  # the exporters do not take every name that a file can have
+        verdict, weights = _written(job, draft, exporter, branching=bool(branches.deciding))
+        if weights is not None:  # first: a reader never sees a model without them
+            move(weights, path.with_name(weights.name))
+        move(draft, path)
     notices += verdict.notices
     for notice in notices:
         warnings.warn(notice, UserWarning, stacklevel=2)
@@ -222,48 +239,10 @@ def _check_choices(stream: str | None, exporter: str, tolerance: float) -> None:
         raise OptionError(f"tolerance={tolerance}: a positive number was expected")
 
 
-def _choose_kind(
-    stream: Kind | None,
-    module: FlatModule,
-    examples: Sequence[Tensor],
-    states: StateNames,
-    times: TimeAxes,
-) -> Kind:
-    length = next((examples[i].shape[axis] for i, axis in times.axes.items()), None)
-    one_frame = bool(states.pairs) and length in (None, 1)
-    kind = stream or ("sequence" if times.axes and not one_frame else "step")
-    if kind == "sequence" and not times.axes:
-        shapes = ", ".join(f"{n} {tuple(x.shape)}" for n, x in zip(states.inputs, examples, strict=True))
-        raise ExportError(
-            f'stream="sequence": no axis of the inputs ({shapes}) can be longer such that a recurrent '
-            "layer runs more "
-            "steps. Give a whole sequence as the example, (B, T, I) or (T, B, I), pass time_axis=, or "
-            "export a step"
-        )
-    if kind == "step" and not states.pairs and any(isinstance(m, RECURRENT) for m in module.modules()):
-        raise ExportError(
-            "a step graph of this module would forget everything between two calls: it has recurrent "
-            "layers, but no "
-            "state goes in and comes out. Give the state in the example, as forward(x, h) -> (y, h), or "
-            "name it with "
-            'state=[(input, output)]; or export with stream="sequence", where streamgru keeps the GRU\'s '
-            "state itself"
-        )
-    return kind
-
-
-def _check_backward(kind: Kind, examples: Sequence[Tensor], times: TimeAxes, notices: list[str]) -> None:
-    """A layer that runs backward over time needs the future. One over another axis, in a frame, does not."""
-    if not times.backward:
-        return
-    layers = ", ".join(name.removeprefix("module.").removeprefix("module") or "the module" for name in times.backward)
-    if kind == "sequence":
-        notices.append(f"bidirectional over time ({layers}): the graph runs whole sequences and cannot stream")
-    elif all(examples[i].shape[axis] == 1 for i, axis in times.axes.items()):
-        raise ExportError(
-            f"bidirectional over time ({layers}): a step cannot know the frames to come. Make the layer "
-            'unidirectional, or export with stream="sequence" to run whole sequences'
-        )
+def _lengths(signature: Signature) -> frozenset[int]:
+    """The inputs that are lengths of packed sequences, one for each."""
+    given = signature.examples
+    return frozenset(i for i in signature.flow.lengths if given[i].ndim == 1 and not given[i].is_floating_point())
 
 
 def _interface(
@@ -273,12 +252,13 @@ def _interface(
     times: TimeAxes,
     kind: Kind,
     dynamic_batch: bool,
+    lengths: frozenset[int],
 ) -> Interface:
     batch = {}
     if dynamic_batch:
         batch = find_batch_axes(module, examples, [i for i, _ in states.pairs], times.axes)
     time = times.axes if kind == "sequence" else {}
-    return Interface(states.inputs, states.outputs, tuple(examples), states.pairs, time, batch)
+    return Interface(states.inputs, states.outputs, tuple(examples), states.pairs, time, batch, lengths)
 
 
 def _pair_names(interface: Interface) -> tuple[tuple[str, str], ...]:
@@ -292,12 +272,12 @@ def _measure_shapes(module: FlatModule, interface: Interface) -> list[Shape]:
     """The outputs' shapes, dynamic axes by name: measured, since exporters declare stale ones."""
     time, batch = interface.size(interface.time_axes), interface.size(interface.batch_axes)
 
-    def measure(axes: Mapping[int, int]) -> list[torch.Size]:
+    def measure(axes: Mapping[int, int], lengths: Collection[int] = ()) -> list[torch.Size]:
         with torch.no_grad():
-            return [y.shape for y in module(*grow(interface.examples, axes))]
+            return [y.shape for y in module(*grow(interface.examples, axes, lengths))]
 
     base = measure({})
-    longer = measure(interface.time_axes)
+    longer = measure(interface.time_axes, interface.lengths)
     wider = measure(interface.batch_axes)
     return [
         tuple(_dimension(*sizes, name, axis, time, batch) for axis, sizes in enumerate(zip(b, t, w, strict=True)))
@@ -324,22 +304,65 @@ def _time_axis(interface: Interface, shapes: Sequence[Shape]) -> dict[str, int]:
     return axes
 
 
-def _export_graph(
-    reference: FlatModule, interface: Interface, draft: Path, exporter: Exporter, opset: int | None
-) -> ir.Model:
+@dataclass(frozen=True)
+class _Job:
+    """What is to be exported, by whichever exporter."""
+
+    name: str  # of the file
+    reference: FlatModule
+    interface: Interface
+    shapes: Sequence[Shape]  # of the outputs
+    properties: Mapping[str, str]
+    opset: int | None
+    tolerance: float
+    hints: Hints
+    unused: Sequence[str]  # the inputs whose values no result depends on
+
+
+def _written(job: _Job, draft: Path, exporter: Exporter, *, branching: bool) -> tuple[Verified, Path | None]:
+    """Write the draft and verify it; gives the file of its weights too, where that is another. Where the default
+    exporter fails, the other is recommended if it does not; never for a module that branches on values, of which it
+    would write one branch."""
+    try:
+        return _write(job, draft, exporter)
+    except ExportError as error:
+        if exporter == "dynamo" and not branching and _works(job, draft.with_name("other.onnx")):
+            raise ExportError(f'{error}\nPass exporter="legacy": it exports this module, and was verified') from error
+        raise
+
+
+def _works(job: _Job, draft: Path) -> bool:
+    try:
+        _write(job, draft, "legacy")
+    except ExportError:
+        return False
+    return True
+
+
+def _write(job: _Job, draft: Path, exporter: Exporter) -> tuple[Verified, Path | None]:
+    model = _export_graph(job, draft, exporter)
+    _declare(model, job.interface, job.shapes)
+    model.metadata_props.update(job.properties)
+    weights = _save(model, draft, job.name)
+    return verify(draft, job.reference, job.interface, job.tolerance, job.unused), weights
+
+
+def _export_graph(job: _Job, draft: Path, exporter: Exporter) -> ir.Model:
+    interface = job.interface
     dynamic: list[dict[int, str]] = [{} for _ in interface.inputs]
     for name, axes in (("time", interface.time_axes), ("batch", interface.batch_axes)):
         for i, axis in axes.items():
             dynamic[i][axis] = name
     return run_exporter(
-        fold_parametrizations(reference),
+        fold_parametrizations(job.reference),
         interface.examples,
         draft.with_name(f"raw-{draft.name}"),
         exporter=exporter,
         inputs=interface.inputs,
         outputs=interface.outputs,
         dynamic=dynamic,
-        opset=opset,
+        opset=job.opset,
+        hints=job.hints,
     )
 
 
@@ -357,15 +380,16 @@ def _declare(model: ir.Model, interface: Interface, shapes: Sequence[Shape]) -> 
                     value.shape = value.type = None
 
 
-def _save(model: ir.Model, path: Path) -> None:
-    """One file; the weights beside it where they are too large for that."""
-    size = sum(w.const_value.nbytes for w in model.graph.initializers.values() if w.const_value is not None)
-    ir.save(model, path, external_data=f"{path.name}.data" if size > SINGLE_FILE_BYTES else None)
-
-
-def _move(draft: Path, path: Path) -> None:
-    """Into place, the weights first: a reader never sees a model without them."""
-    weights = draft.with_name(f"{draft.name}.data")
-    if weights.exists():
-        weights.replace(path.with_name(weights.name))
-    draft.replace(path)
+def _save(model: ir.Model, draft: Path, name: str) -> Path | None:
+    """One file; and a second one for the weights, which is given, where they are too large for that. Its name follows
+    from what is in it, so that no model ever stands beside the weights of another one."""
+    values = [w.const_value for w in model.graph.initializers.values() if w.const_value is not None]
+    if sum(value.nbytes for value in values) <= SINGLE_FILE_BYTES:
+        ir.save(model, draft)
+        return None
+    digest = hashlib.sha256()
+    for value in values:
+        digest.update(value.tobytes())
+    beside = f"{name.encode('utf-8', 'replace').decode()}.{digest.hexdigest()[:16]}.data"  # ONNX's names are UTF-8
+    ir.save(model, draft, external_data=beside)
+    return draft.with_name(beside)

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from streamgru._disk import opened
 from streamgru._options import seed as checked_seed
 from streamgru.errors import OptionError
 
@@ -63,7 +64,8 @@ def _arguments(text: str) -> dict[str, object]:
 def _load_weights(module: torch.nn.Module, path: Path) -> None:
     """Fill a module from a checkpoint: a state dict, or a dict that holds one under "state_dict"."""
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        with opened(path) as file:
+            checkpoint = torch.load(file, map_location="cpu", weights_only=True)
     except (pickle.UnpicklingError, EOFError, RuntimeError) as error:
         raise OptionError(f"{path} is no checkpoint of plain tensors: save module.state_dict()") from error
     if isinstance(checkpoint, dict):

@@ -27,8 +27,16 @@ _NO_MEMORY = frozenset({"_parameters", "_buffers", "_modules", "_flat_weights"})
 Module = TypeVar("Module", bound=nn.Module)
 
 
-def prepare(module: nn.Module, example: Example, notices: list[str]) -> tuple[FlatModule, list[str], list[Tensor]]:
-    """A copy of the module, ready to be the reference: on the CPU, in eval mode, in float32."""
+def prepare(
+    module: nn.Module, example: Example, tolerance: float, notices: list[str]
+) -> tuple[FlatModule, list[str], list[Tensor]]:
+    """A copy of the module, ready to be the reference: on the CPU, in eval mode, in float32.
+
+    Raises
+    ------
+    ExportError
+        It is no module that can be copied; or one whose results float32 does not give.
+    """
     module = getattr(module, "_orig_mod", module)  # what torch.compile wraps
     if isinstance(module, torch.jit.ScriptModule):
         raise ExportError("this is a scripted or traced module; give the nn.Module it was made from")
@@ -37,13 +45,73 @@ def prepare(module: nn.Module, example: Example, notices: list[str]) -> tuple[Fl
     _refuse_quantised(module)
     flat, names, tensors = flatten(copy_module(module).cpu().eval(), example)
     tensors = [x.detach().cpu() for x in tensors]
-    odd = {t.dtype for t in (*flat.parameters(), *flat.buffers(), *tensors) if t.is_floating_point()} - {torch.float32}
+    floating = [t for t in (*flat.parameters(), *flat.buffers(), *tensors) if t.is_floating_point()]
+    odd = {t.dtype for t in floating} - {torch.float32}
+    if odd - {torch.float64}:
+        raise ExportError(_too_coarse(odd - {torch.float64}))
     if odd:
-        listed = ", ".join(sorted(str(d).removeprefix("torch.") for d in odd))
-        notices.append(f"the module or its example is in {listed}: exported, and verified, in float32")
-        flat.float()
-        tensors = [x.float() if x.is_floating_point() else x for x in tensors]
+        return _in_float32(flat, tensors, tolerance, notices), names, [_as_float32(x) for x in tensors]
     return flat, names, tensors
+
+
+def _too_coarse(odd: set[torch.dtype]) -> str:
+    listed = " and ".join(sorted(str(d).removeprefix("torch.") for d in odd))
+    return (
+        f"the module or its example is in {listed}: a stream computes in float32 and does not repeat that rounding, so "
+        "nothing could prove it against this module. Export the module in float32, copy.deepcopy(module).float(), with "
+        "an example in float32, and prove the stream against that one"
+    )
+
+
+def _as_float32(x: Tensor) -> Tensor:
+    return x.float() if x.is_floating_point() else x
+
+
+def _in_float32(flat: FlatModule, tensors: Sequence[Tensor], tolerance: float, notices: list[str]) -> FlatModule:
+    """The module in float32, where it gives what it gives in float64."""
+    try:
+        wide = _results(flat, tensors)
+    except Exception:  # noqa: BLE001  module and example are of two dtypes
+        wide = _results_in(flat, tensors, torch.float64)
+    narrow = _results_in(flat, tensors, torch.float32)
+    error = max((_relative(a, b) for a, b in zip(narrow, wide, strict=True)), default=0.0)
+    if not error <= tolerance:
+        raise ExportError(
+            f"the module is in float64, and in float32, in which a stream computes, its results on the example differ "
+            f"by {error:.3g} of the largest; tolerance={tolerance:g} was allowed. Scale its values so that float32 "
+            "holds them, or raise tolerance="
+        )
+    notices.append(
+        f"the module or its example is in float64: exported, and verified, in float32. On the example its results "
+        f"differ by {error:.1e} of the largest"
+    )
+    return flat
+
+
+def _results(flat: FlatModule, tensors: Sequence[Tensor]) -> list[Tensor]:
+    with torch.no_grad():
+        return [y.double() for y in pytree.tree_leaves(flat.call(tensors)) if isinstance(y, Tensor)]
+
+
+def _results_in(flat: FlatModule, tensors: Sequence[Tensor], dtype: torch.dtype) -> list[Tensor]:
+    """The same, after all is made `dtype`."""
+    try:
+        return _results(flat.to(dtype), [x.to(dtype) if x.is_floating_point() else x for x in tensors])
+    except Exception as exc:
+        raise ExportError(
+            f"the module or its example is in float64, a stream computes in float32, and in {dtype} the module fails: "
+            f"{type(exc).__name__}: {exc}. Let forward() keep the dtype that it is given, without double() or "
+            "dtype=torch.float64: x.new_zeros(...), or dtype=x.dtype"
+        ) from exc
+
+
+def _relative(a: Tensor, b: Tensor) -> float:
+    """The largest difference, relative to the largest number where that is above 1. NaN where one alone is NaN."""
+    if not b.numel():
+        return 0.0
+    same = (a == b) | (a.isnan() & b.isnan())
+    scale = max(1.0, float(b[b.isfinite()].abs().max())) if bool(b.isfinite().any()) else 1.0
+    return float(torch.where(same, 0.0, (a - b).abs()).max()) / scale
 
 
 def _refuse_quantised(module: nn.Module) -> None:

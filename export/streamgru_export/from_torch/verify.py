@@ -8,7 +8,7 @@ trials too.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,17 +21,17 @@ from streamgru._types import Array
 from streamgru.errors import ExportError
 
 from ..lost_reset import suspicious_grus
-from ..ort import Session, open_session
+from ..ort import Session, named, open_session
 from .signature import FlatModule, Interface
 
 SEED = 0
 STEPS = 8  # calls of a step graph
 CHUNKS = 2  # calls of a sequence graph
 _TIME_ADVICE = (
-    "by a Python loop over time, or by the exporter. Run nn.GRU over the time axis, try the other "
-    "exporter=, or "
-    'export one step, forward(x, h) -> (y, h), with stream="step"'
+    "by a Python loop over time, or by the exporter. Run nn.GRU over the time axis, or export one step, "
+    'forward(x, h) -> (y, h), with stream="step"'
 )
+_ATTENTION_ADVICE = 'by nn.MultiheadAttention in the legacy exporter. Pass exporter="dynamo"'
 
 
 @dataclass(frozen=True)
@@ -62,10 +62,17 @@ class _Mismatch(Exception):  # noqa: N818  a finding on its way to an ExportErro
         self.error = error
 
 
-def verify(path: Path, module: FlatModule, interface: Interface, tolerance: float) -> Verified:
+def verify(
+    path: Path, module: FlatModule, interface: Interface, tolerance: float, unused: Sequence[str] = ()
+) -> Verified:
     """Run graph and module side by side.
 
     An output passes if its largest absolute difference is at most `tolerance × max(1, max|output|)`.
+
+    Parameters
+    ----------
+    unused : sequence of str
+        The inputs whose values no result depends on.
 
     Raises
     ------
@@ -74,27 +81,40 @@ def verify(path: Path, module: FlatModule, interface: Interface, tolerance: floa
         likely cause.
     """
     session = _open(path)
-    found = [node.name for node in session.get_inputs()]
-    if found != list(interface.inputs):
-        raise ExportError(
-            f"the exporter kept the inputs {found} of {list(interface.inputs)}: forward() does not use the "
-            "others. "
-            "Remove these arguments"
-        )
-    worst, notices, passed = 0.0, [], []
+    _check_inputs(session, interface, unused)
+    worst, passed = 0.0, []
+    notices: list[str] = []
     rng = np.random.default_rng(SEED)
     for trial in _trials(interface):
         try:
-            worst = max(worst, _try(session, module, interface, trial, tolerance, rng))
+            worst = max(worst, _tried(session, module, interface, trial, tolerance, rng, notices))
             passed.append(trial)
         except _Refused as refusal:
             notices.append(f"not verified at {trial}: the module itself refuses it ({refusal})")
         except _Mismatch as mismatch:
             cause = _likely_cause(path, module, mismatch, passed, interface)
-            raise ExportError(f"{mismatch} ({trial}, seed {SEED}). {cause}") from mismatch
+            raise ExportError(f"{mismatch} ({trial}, seed {SEED}).{cause and ' '}{cause}") from mismatch
+    if not passed:
+        raise ExportError(f"the graph cannot be compared with the module: {notices[0]}")
     if interface.time_axes and len({trial.time for trial in passed}) < 2:
-        raise ExportError(f"the module runs at one time length only ({passed[0]}): export it as a step graph")
+        raise ExportError(f"the graph can be compared with the module at {passed[0]} alone: {notices[0]}")
     return Verified(worst, tuple(notices))
+
+
+def _check_inputs(session: Session, interface: Interface, unused: Sequence[str]) -> None:
+    """The graph's inputs are those asked for: by tracing, what has no part in a result goes."""
+    found = [node.name for node in session.get_inputs()]
+    lost = [name for name in interface.inputs if name not in found]
+    if found == list(interface.inputs):
+        return
+    if set(lost) <= set(unused):
+        raise ExportError(
+            f"no result of forward() depends on the values of {', '.join(lost)}. Remove the argument, or leave it "
+            "out of the example where it has a default"
+        )
+    raise ExportError(
+        f"the exporter kept the inputs {found} of {list(interface.inputs)}, and lost others that results depend on"
+    )
 
 
 class _Refused(Exception):  # noqa: N818
@@ -104,7 +124,7 @@ class _Refused(Exception):  # noqa: N818
 def _open(path: Path) -> Session:
     """The graph as it was written, without onnxruntime's own rewriting and its noise."""
     try:
-        onnx.checker.check_model(str(path))
+        onnx.checker.check_model(named(path))
         return open_session(path, optimised=False)
     except Exception as exc:
         raise ExportError(f"the exporter wrote a graph that onnxruntime does not accept: {exc}") from exc
@@ -120,20 +140,61 @@ def _trials(interface: Interface) -> Iterator[Trial]:
         yield Trial(t, b, calls)
 
 
-def _try(
+def _tried(
     session: Session,
     module: FlatModule,
     interface: Interface,
     trial: Trial,
     tolerance: float,
     rng: np.random.Generator,
+    notices: list[str],
 ) -> float:
+    """The largest difference for random values; for the example's own where the module takes no others."""
     shapes = interface.shapes(trial.time, trial.batch)
+
+    def random() -> list[Array]:
+        drawn = [_draw(x, shape, rng) for x, shape in zip(interface.examples, shapes, strict=True)]
+        return [_lengths(x, trial.time, rng) if i in interface.lengths else x for i, x in enumerate(drawn)]
+
+    def longest_first() -> list[Array]:  # as packing wants it with enforce_sorted
+        return [np.sort(x)[::-1] if i in interface.lengths else x for i, x in enumerate(random())]
+
+    def own() -> list[Array]:
+        return [_repeated(x.numpy(), shape) for x, shape in zip(interface.examples, shapes, strict=True)]
+
+    refusals = []
+    for values in (random, longest_first) if interface.lengths else (random,):
+        try:
+            return _try(session, module, interface, trial, tolerance, values)
+        except _Refused as refusal:
+            refusals.append(refusal)
+    worst = _try(session, module, interface, trial, tolerance, own)
+    notices.append(
+        f"at {trial} verified on the example's values alone: the module refuses random ones ({refusals[-1]})"
+    )
+    return worst
+
+
+def _repeated(x: Array, shape: Sequence[int]) -> Array:
+    """The values of `x`, from the start again where there are not enough."""
+    for axis, size in enumerate(shape):
+        x = np.take(x, range(size), axis, mode="wrap")
+    return x
+
+
+def _try(
+    session: Session,
+    module: FlatModule,
+    interface: Interface,
+    trial: Trial,
+    tolerance: float,
+    values: Callable[[], list[Array]],
+) -> float:
     ours: dict[int, Array] = {}  # states by input position, as the graph gave them
     theirs: dict[int, Array] = {}
     worst = 0.0
     for call in range(trial.calls):
-        fresh = [_draw(x, shape, rng) for x, shape in zip(interface.examples, shapes, strict=True)]
+        fresh = values()
         expected = _run_module(module, [theirs.get(i, x) for i, x in enumerate(fresh)])
         given = {name: ours.get(i, x) for i, (name, x) in enumerate(zip(interface.inputs, fresh, strict=True))}
         actual = _run_graph(session, interface.outputs, given)
@@ -142,6 +203,11 @@ def _try(
         ours = {i: actual[o] for i, o in interface.states}
         theirs = {i: expected[o] for i, o in interface.states}
     return worst
+
+
+def _lengths(drawn: Array, time: int, rng: np.random.Generator) -> Array:
+    """Lengths of sequences of up to `time` frames."""
+    return rng.integers(1, time, drawn.shape, drawn.dtype, endpoint=True)
 
 
 def _draw(example: Tensor, shape: Sequence[int], rng: np.random.Generator) -> Array:
@@ -185,8 +251,8 @@ def _compare(name: str, got: Array, want: Array, call: int, tolerance: float) ->
     if not want.size:
         return 0.0
     with np.errstate(invalid="ignore"):
-        difference = np.abs(got.astype(np.float64) - want.astype(np.float64))
-    difference[(got == want) | (np.isnan(got) & np.isnan(want))] = 0.0
+        apart = np.abs(got.astype(np.float64) - want.astype(np.float64))
+    difference = np.where((got == want) | (np.isnan(got) & np.isnan(want)), 0.0, apart)
     error = float(np.max(difference))  # NaN if any is: then neither comparison below holds
     scale = max(1.0, float(np.max(np.abs(want[np.isfinite(want)]), initial=0.0)))
     if not error <= tolerance * scale:
@@ -208,13 +274,17 @@ def _likely_cause(
             "linear_before_reset=1, "
             "as onnxscript before 0.7.1 writes it. Upgrade onnxscript"
         )
+    if interface.lengths and "shape" in str(mismatch):
+        return "Likely cause: pad_packed_sequence() cuts to the longest sequence: pass total_length=x.shape[1] to it"
     if passed and interface.time_axes:
-        return f"It is right at {passed[0]}. Likely cause: its length is fixed in the graph; {_TIME_ADVICE}"
+        attention = any(isinstance(m, nn.MultiheadAttention) for m in module.modules())
+        advice = _ATTENTION_ADVICE if attention else _TIME_ADVICE
+        return f"It is right at {passed[0]}. Likely cause: its length is fixed in the graph, {advice}"
     if passed:
         return f"It is right at {passed[0]}. Likely cause: the example's batch size is fixed in forward()"
     if mismatch.error is not None and mismatch.error < 1e-3:
         return "The difference is small: if it is rounding in a deep or badly scaled model, raise tolerance="
-    return 'Likely cause: the exporter mistranslates an operator; try exporter="legacy" (or "dynamo")'
+    return "Likely cause: the exporter mistranslates an operator"
 
 
 def _lost_linear_before_reset(path: Path, module: FlatModule) -> bool:

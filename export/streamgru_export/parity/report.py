@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 import os
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
+from streamgru._disk import make_folder, write_text
+from streamgru._options import as_path
 from streamgru._workshop import workshop
 from streamgru.errors import ModelError, ParityError
 
@@ -50,9 +51,9 @@ class ParityReport(Findings):
         ParityError
             matplotlib is not installed.
         """
-        folder = Path(folder)
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "parity.json").write_text(self.to_json() + "\n", encoding="utf-8")
+        folder = as_path("folder", folder)
+        make_folder(folder)
+        write_text(folder / "parity.json", self.to_json() + "\n")
         self.save_html(folder / "parity.html")
 
     def save_html(self, path: str | os.PathLike[str]) -> None:
@@ -64,7 +65,8 @@ class ParityReport(Findings):
             matplotlib is not installed.
         """
         try:
+            path = as_path("path", path)
             page = workshop("parity.page", "the HTML report")
         except ModelError as error:
             raise ParityError(str(error)) from error
-        Path(path).write_text(page.render(self), encoding="utf-8")
+        write_text(path, page.render(self))

@@ -10,7 +10,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
+from streamgru._disk import read_bytes
 from streamgru._options import as_path
+from streamgru._printable import printable
 from streamgru._types import Array
 from streamgru.errors import ModelError, OptionError
 from streamgru.model import Model, load
@@ -46,7 +48,7 @@ def resolve(model: Model | str | os.PathLike[str], onnx: str | os.PathLike[str] 
         name = model.metadata.get("source") or "model"
     else:
         path = as_path("model", model)
-        folder, name, model = path.parent, path.name, _load(path)
+        folder, name, model = path.parent, printable(path.name), _load(path)
         if onnx is None and path.suffix != ".sgru":
             return Source(name, model, path)
     if onnx is not None:
@@ -55,7 +57,7 @@ def resolve(model: Model | str | os.PathLike[str], onnx: str | os.PathLike[str] 
     found = next((p for p in (folder / graph, Path(graph)) if _is_file(p)), None)
     if found is None:
         return Source(name, model, None, f"its graph {graph or ''} is not here: give it as onnx=")
-    if sha256(found.read_bytes()) != model.metadata.get("sha256"):
+    if sha256(read_bytes(found)) != model.metadata.get("sha256"):
         return Source(name, model, None, f"{found} is no longer what was compiled: give the graph as onnx=")
     return Source(name, model, found)
 
@@ -94,10 +96,10 @@ def hashes(
     weights: Path | None,
 ) -> dict[str, str]:
     """sha256 of the graph's file, the image, the checkpoint's file, the module's parameters and the frames."""
-    files = {} if source.onnx is None else {"onnx": source.onnx.read_bytes()}
+    files = {} if source.onnx is None else {"onnx": read_bytes(source.onnx)}
     files["sgru"] = source.model.image
     if weights is not None:
-        files["weights"] = weights.read_bytes()
+        files["weights"] = read_bytes(weights)
     found = {name: sha256(data) for name, data in files.items()}
     if module is not None:
         found["module"] = _sha256_of(_of_tensor(name, value) for name, value in module.state_dict().items())

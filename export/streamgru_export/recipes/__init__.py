@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from streamgru._disk import make_folder
 from streamgru._workshop import workshop
 from streamgru.errors import OptionError
 
@@ -87,7 +88,7 @@ def train(
     module = workshop(f"recipes.{recipe.module}", purpose)
     config: TrainConfig = module.CONFIG if toml is None else module.CONFIG.from_toml(toml)
     config = config.from_words(settings)
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     with workshop("torch_modes", purpose).one_thread():
         outcome: Outcome = module.run(folder, config, say, **recipe.options)
     return outcome

@@ -21,6 +21,8 @@ import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from streamgru._disk import writing
+
 from ..training.config import TrainConfig
 from ..training.fit import Task, fit
 from ..zoo import GRUNet
@@ -132,7 +134,8 @@ def plot(x: F64, kind: NDArray[np.int64], detection: Detection, path: Path) -> N
         axes.fill_between(np.arange(frames), 0, 1, where=kind[:frames] > 0, alpha=0.2, transform=across, lw=0)
         axes.legend(frameon=False, ncols=3)
     below.set(xlabel="frame, with faults shaded", ylabel="score")
-    figure.savefig(path, dpi=110)
+    with writing(path) as file:
+        figure.savefig(file, dpi=110)
 
 
 def run(folder: Path, config: TrainConfig, say: Callable[[str], None]) -> Outcome:

@@ -18,6 +18,7 @@ import torch
 from numpy.typing import NDArray
 
 import streamgru
+from streamgru._disk import write_text
 from streamgru.decode import draw, log_softmax
 
 from ..training.config import TrainConfig
@@ -128,7 +129,7 @@ def run(folder: Path, config: TrainConfig, say: Callable[[str], None]) -> Outcom
         "n-gram model of order 2, bits per character": ngram_bits(train, valid, test, len(alphabet)),
     }
     text = write(model, alphabet, config.seed)
-    (folder / "written.txt").write_text(text + "\n", encoding="utf-8")
+    write_text(folder / "written.txt", text + "\n")
     bits, order_2 = figures.values()
     criterion = "the streamed model needs fewer bits per character than the n-gram model of order 2"
     return Outcome("characters", folder, criterion, bits < order_2, figures, {"characters": report}, training, text)

@@ -26,6 +26,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 import streamgru
+from streamgru._disk import writing
 
 from ..training.config import TrainConfig
 from ..training.fit import Task, fit
@@ -156,7 +157,8 @@ def plot(series: Series, forecast: F64, path: Path) -> None:
         axes.set_ylabel("CO2, ppm")
         axes.legend(loc="upper left", frameon=False)
     figure.suptitle("Weekly CO2 at Mauna Loa: years the network has not seen")
-    figure.savefig(path, dpi=110)
+    with writing(path) as file:
+        figure.savefig(file, dpi=110)
 
 
 def run(folder: Path, config: TrainConfig, say: Callable[[str], None]) -> Outcome:

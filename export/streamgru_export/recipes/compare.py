@@ -15,6 +15,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 
+from streamgru._disk import make_folder, write_text, writing
 from streamgru_export.bench import bench
 
 from ..training.config import TrainConfig
@@ -68,7 +69,7 @@ def compare(
     rounds : int
         Of the timing.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     alphabet, train, valid, test = characters.split(characters.read_text())
     data = characters.windows(train, characters.STRIDE), characters.windows(valid, characters.WINDOW)
     rows, runs = [], {}
@@ -86,7 +87,7 @@ def compare(
         step = timing["stream.step"].median_us
         rows.append(Compared(layer, size, parameters, bits, len(model.image), step, runs[layer].seconds, report.ok))
     data_out = {"rows": [asdict(row) for row in rows], "config": asdict(config)}
-    (folder / "compare.json").write_text(json.dumps(data_out, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / "compare.json", json.dumps(data_out, indent=2) + "\n")
     plot(rows, runs, folder / "compare.png")
     return rows
 
@@ -113,4 +114,5 @@ def plot(rows: list[Compared], runs: dict[str, Run], path: Path) -> None:
     curves.set(xlabel="epoch", ylabel="bits per character, validation")
     cost.set(xlabel="µs a step, streamed", ylabel="bits per character, unseen text")
     curves.legend(frameon=False)
-    figure.savefig(path, dpi=110)
+    with writing(path) as file:
+        figure.savefig(file, dpi=110)

@@ -24,6 +24,8 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from torch import Tensor
 
+from streamgru._disk import make_folder, write_text, writing
+
 from ..training.config import TrainConfig
 from ..training.parts import clip, recurrent_blocks
 from ..zoo import CELLS, Cell, CellNet
@@ -94,7 +96,7 @@ def clipped_norms(seed: int, sequences: int = 60) -> tuple[list[float], list[flo
 
 def diagnose(folder: Path, say: Callable[[str], None] = print, *, seed: int = 0) -> dict[str, Any]:
     """Measure every variant; leaves diagnose.json and diagnose.png."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     names = list(dict.fromkeys(name for panel in PANELS.values() for name in panel))
     norms = {}
     for name in names:
@@ -108,7 +110,7 @@ def diagnose(folder: Path, say: Callable[[str], None] = print, *, seed: int = 0)
         "norms": {n: v.tolist() for n, v in norms.items()},
         "clipped": {"before": before, "after": after},
     }
-    (folder / "diagnose.json").write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
+    write_text(folder / "diagnose.json", json.dumps(data, indent=2) + "\n")
     plot(norms, before, after, folder / "diagnose.png")
     return data
 
@@ -128,4 +130,5 @@ def plot(norms: dict[str, NDArray[np.float64]], before: list[float], after: list
     last.set(title="clipping", xlabel="sequence", ylabel="norm of the whole gradient")
     last.legend(frameon=False)
     axes[-1].set_axis_off()
-    figure.savefig(path, dpi=110)
+    with writing(path) as file:
+        figure.savefig(file, dpi=110)

@@ -19,11 +19,12 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from onnx import load_model, save_model
+from onnx import load_model
 from torch import nn
 
 import streamgru
 import streamgru_export
+from streamgru._disk import make_folder, write_bytes, write_text
 from streamgru.decode import SequenceWriter
 from streamgru_export.bench import bench
 from streamgru_export.environment import environment
@@ -157,7 +158,7 @@ def _of_length(onnx: Path, length: int) -> Path:
             if dim.dim_param:
                 dim.dim_value = length
     path = onnx.with_stem(f"{onnx.stem}-{length}")
-    save_model(model, path)
+    write_bytes(path, model.SerializeToString())
     return path
 
 
@@ -219,7 +220,7 @@ def measure_all(
     folder: Path, say: Callable[[str], None] = print, *, steps: int = STEPS, rounds: int = 30
 ) -> tuple[list[FamilyRow], list[Written]]:
     """Every member by both exporters; leaves family.md, family.json, and each one's model and parity page."""
-    folder.mkdir(parents=True, exist_ok=True)
+    make_folder(folder)
     rows, written = [], []
     for name in MEMBERS:
         for exporter in EXPORTERS:
@@ -236,8 +237,8 @@ def measure_all(
 def save(folder: Path, rows: Sequence[FamilyRow], written: Sequence[Written], steps: int) -> None:
     """Write family.md and family.json."""
     data = {"rows": [asdict(row) for row in rows], "written": [asdict(row) for row in written], "made": environment()}
-    (folder / "family.json").write_text(json.dumps(data, indent=2) + "\n", encoding="utf-8")
-    (folder / "family.md").write_text(document(rows, written, steps), encoding="utf-8")
+    write_text(folder / "family.json", json.dumps(data, indent=2) + "\n")
+    write_text(folder / "family.md", document(rows, written, steps))
 
 
 def line(row: FamilyRow | Written) -> str:

@@ -11,6 +11,7 @@ from torch import nn
 
 import streamgru
 import streamgru_export
+from streamgru._disk import writing
 
 from ..frames import Given
 from ..from_torch.signature import Example
@@ -109,7 +110,8 @@ def ship(
     **about
         Further arguments of the export: `output_names`, `sample_rate`, `labels`, `normalisation`, `metadata`.
     """
-    torch.save(net.state_dict(), folder / f"{name}.pt")  # the weights as shipped, which --weights takes
+    with writing(folder / f"{name}.pt") as file:  # the weights as shipped, which --weights takes
+        torch.save(net.state_dict(), file)
     onnx, sgru = folder / f"{name}.onnx", folder / f"{name}.sgru"
     streamgru_export.export(net, example, onnx, stream="step", **about)
     streamgru_export.compile(onnx, sgru, mode=mode)

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
+from streamgru._disk import read_bytes
 from streamgru._options import as_path
 from streamgru.errors import OptionError
 
@@ -140,7 +141,7 @@ class TrainConfig:
         """A copy with what a TOML file says, in its table `[train]` or, without one, at its top."""
         path = as_path("config", path)
         try:
-            settings = tomllib.loads(path.read_text(encoding="utf-8"))
+            settings = tomllib.loads(read_bytes(path).decode())
         except ValueError as error:  # no TOML, or no UTF-8
             raise OptionError(f"{path} is no TOML: {error}") from error
         table = settings.get("train", settings)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from tqdm import tqdm
 
+from streamgru._disk import make_folder, opened, write_text, writing
 from streamgru.errors import StreamgruError
 
 from .config import TrainConfig
@@ -91,7 +92,7 @@ class Run:
 
     def save(self, folder: Path) -> None:
         """Write run.json and curve.png."""
-        (folder / "run.json").write_text(json.dumps(self.to_dict(), indent=2) + "\n", encoding="utf-8")
+        write_text(folder / "run.json", json.dumps(self.to_dict(), indent=2) + "\n")
         self.plot(folder / "curve.png")
 
     def plot(self, path: Path) -> None:
@@ -107,7 +108,8 @@ class Run:
         losses.legend(frameon=False)
         rates.plot(epochs, [row["learning_rate"] for row in self.history], color="0.3")
         rates.set(ylabel="learning rate", xlabel="epoch")
-        figure.savefig(path, dpi=110)
+        with writing(path) as file:
+            figure.savefig(file, dpi=110)
 
 
 def fit(task: Task, config: TrainConfig, folder: Path | None = None, *, fresh: bool = True) -> Run:
@@ -140,7 +142,7 @@ def fit(task: Task, config: TrainConfig, folder: Path | None = None, *, fresh: b
     if config.resume:
         trainer.restore(Path(config.resume))
     if folder is not None:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folder(folder)
     trainer.train(folder / "checkpoint.pt" if folder else None)
     trainer.run.seconds = time.perf_counter() - begin
     if folder is not None:
@@ -215,25 +217,25 @@ class _Trainer:
 
     def save(self, path: Path) -> None:
         """Write a checkpoint: tensors and plain values, never half of it."""
-        draft = path.with_name(f".{path.name}.part")
-        torch.save(
-            {
-                "state_dict": self.task.model.state_dict(),
-                "best": self.best_weights,
-                "best_epoch": self.run.best_epoch,
-                "optimiser": self.optimiser.state_dict(),
-                "schedule": _plain(self.schedule.state_dict()),
-                "history": self.run.history,
-                "config": asdict(self.config),
-            },
-            draft,
-        )
-        draft.replace(path)
+        with writing(path) as file:
+            torch.save(
+                {
+                    "state_dict": self.task.model.state_dict(),
+                    "best": self.best_weights,
+                    "best_epoch": self.run.best_epoch,
+                    "optimiser": self.optimiser.state_dict(),
+                    "schedule": _plain(self.schedule.state_dict()),
+                    "history": self.run.history,
+                    "config": asdict(self.config),
+                },
+                file,
+            )
 
     def restore(self, path: Path) -> None:
         """Go on from a checkpoint."""
         try:
-            saved = torch.load(path, map_location="cpu", weights_only=True)
+            with opened(path) as file:
+                saved = torch.load(file, map_location="cpu", weights_only=True)
             self.task.model.load_state_dict(saved["state_dict"])
             self.optimiser.load_state_dict(saved["optimiser"])
         except (KeyError, TypeError, ValueError, RuntimeError, pickle.UnpicklingError) as error:

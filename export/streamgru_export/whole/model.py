@@ -9,6 +9,7 @@ import os
 import threading
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Mapping
+from weakref import WeakSet
 
 import numpy as np
 import numpy.typing as npt
@@ -54,6 +55,7 @@ class Images:
         self.graph = graph
         self._cached: OrderedDict[tuple[tuple[str, int], ...], Bound] = OrderedDict()
         self._lock = threading.Lock()
+        _all.add(self)
 
     def prepare(self) -> None:
         """Compiles a graph that takes one set of shapes only, so that what is wrong with it shows at once."""
@@ -78,6 +80,19 @@ class Images:
 
     def _bytes(self) -> int:
         return sum(bound.bytes for bound in self._cached.values())
+
+
+_all: WeakSet[Images] = WeakSet()
+
+
+def _in_child() -> None:
+    """After a fork: a thread that held a lock is not there to give it back."""
+    for images in _all:
+        images._lock = threading.Lock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_in_child)
 
 
 class WholeModel:

@@ -5,18 +5,23 @@ A limit that would take gigabytes to meet is made smaller for the test.
 
 from __future__ import annotations
 
+import os
+import resource
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 from onnx import TensorProto, helper
 
+import streamgru
+from export.compiler.greedy import GREEDY
 from export.graphs import model, node
 from streamgru import layout
 from streamgru.errors import ModelError
-from streamgru_export.compiler.graph import onnx_reader
+from streamgru_export.compiler.graph import budget, onnx_reader
 from streamgru_export.compiler.graph.onnx_reader import read
-from streamgru_export.compiler.static import specialise as static
 from streamgru_export.compiler.static.specialise import specialise
 
 PAGE = Path(__file__).parents[3] / "docs" / "security.md"
@@ -52,10 +57,13 @@ def declaring(*shapes):
 @pytest.mark.parametrize(
     "row",
     [
-        f"ONNX file, tensor, all tensors | {onnx_reader.MAX_FILE_BYTES // GB}, {onnx_reader.MAX_TENSOR_BYTES // GB}, "
-        f"{onnx_reader.MAX_TOTAL_BYTES // GB} GB",
-        f"ONNX nodes; depth of subgraphs; rank | {onnx_reader.MAX_NODES:,}; {onnx_reader.MAX_DEPTH}; {layout.MAX_RANK}",
-        f"ONNX: constants computed while compiling | {static.MAX_FOLDED_BYTES // GB} GB",
+        f"ONNX file; a tensor of it | {onnx_reader.MAX_FILE_BYTES // GB} GB; {onnx_reader.MAX_TENSOR_BYTES // GB} GB",
+        f"ONNX nodes, all subgraphs and functions together; depth; rank | {budget.MAX_NODES:,}; "
+        f"{onnx_reader.MAX_DEPTH}; {layout.MAX_RANK}",
+        f"ONNX: nodes that loops become; nodes computed to count their steps | {budget.MAX_UNROLLED:,}; "
+        f"{budget.MAX_COUNTING:,}",
+        f"ONNX: constants, of the file and computed, that are there at once | {budget.MAX_BYTES // GB} GB",
+        f"ONNX: operations that compute constants | 10^{len(str(budget.MAX_WORK)) - 1}",
         f"image: tensors, operators | 2^{layout.MAX_RECORDS.bit_length() - 1} each",
         f"image: elements of a tensor; rank | 2^{(layout.MAX_ELEMENTS + 1).bit_length() - 1} − 1; {layout.MAX_RANK}",
     ],
@@ -66,8 +74,7 @@ def test_the_limits_are_those_of_the_page(row):
 
 def test_the_limits_are_whole_gigabytes_and_powers():
     """So that none is rounded where the page is compared."""
-    for size in (onnx_reader.MAX_FILE_BYTES, onnx_reader.MAX_TENSOR_BYTES, onnx_reader.MAX_TOTAL_BYTES,
-                 static.MAX_FOLDED_BYTES):  # fmt: skip
+    for size in (onnx_reader.MAX_FILE_BYTES, onnx_reader.MAX_TENSOR_BYTES, budget.MAX_BYTES):
         assert size % GB == 0
     for count in (layout.MAX_RECORDS, layout.MAX_ELEMENTS + 1):
         assert count.bit_count() == 1
@@ -79,25 +86,25 @@ def test_a_file_of_too_many_bytes_is_not_read(tmp_path, monkeypatch):
     monkeypatch.setattr(onnx_reader, "MAX_FILE_BYTES", path.stat().st_size)
     assert len(read(path).nodes) == 1
     monkeypatch.setattr(onnx_reader, "MAX_FILE_BYTES", path.stat().st_size - 1)
-    with pytest.raises(ModelError, match=r"'.*m\.onnx' is larger than \d+ bytes"):
+    with pytest.raises(ModelError, match=r"m\.onnx: cannot be read: it has \d+ bytes; at most \d+ are accepted"):
         read(path)
 
 
 def test_more_nodes_than_the_limit_are_refused(monkeypatch):
-    monkeypatch.setattr(onnx_reader, "MAX_NODES", 5)
+    monkeypatch.setattr(budget, "MAX_NODES", 5)
     assert len(read(relus(5)).nodes) == 5
-    with pytest.raises(ModelError, match="graph 'g' has 6 nodes; at most 5 are accepted"):
+    with pytest.raises(ModelError, match="graph 'g': with its 6 nodes the model has more than 5"):
         read(relus(6))
 
 
 def test_the_nodes_of_a_subgraph_are_counted_too(monkeypatch):
-    monkeypatch.setattr(onnx_reader, "MAX_NODES", 2)
+    monkeypatch.setattr(budget, "MAX_NODES", 2)
     out = helper.make_tensor_value_info("o", TensorProto.FLOAT, [4])
     many = [helper.make_node("Abs", ["x"], [f"o{k}"]) for k in range(2)] + [helper.make_node("Neg", ["o1"], ["o"])]
     branch = helper.make_graph(many, "branch", [], [out])
     source = model([node("If", ["c"], ["y"], then_branch=branch, else_branch=branch)], {"x": [4]}, ["y"],
                    {"c": np.array(True)})  # fmt: skip
-    with pytest.raises(ModelError, match="graph 'branch' has 3 nodes"):
+    with pytest.raises(ModelError, match="graph 'branch': with its 3 nodes the model has more than 2"):
         read(source)
 
 
@@ -120,28 +127,27 @@ def test_a_tensor_of_just_the_limit_is_refused_for_its_data_alone():
         read(declaring([2**29]))
 
 
-def test_an_external_tensor_longer_than_the_limit_is_not_read(tmp_path, monkeypatch):
+def test_an_external_tensor_of_another_length_is_not_read(tmp_path):
     source = relus(1)
     tensor = source.graph.initializer.add(name="w", data_type=TensorProto.FLOAT, dims=[8])
     tensor.data_location = TensorProto.EXTERNAL
     tensor.external_data.add(key="location", value="w.bin")
     (tmp_path / "w.bin").write_bytes(bytes(36))  # without a length it is the whole file, whatever the shape says
     (tmp_path / "m.onnx").write_bytes(source.SerializeToString())
-    monkeypatch.setattr(onnx_reader, "MAX_TENSOR_BYTES", 32)
-    with pytest.raises(ModelError, match="'w': 36 bytes of external data; at most 32 are accepted"):
+    with pytest.raises(ModelError, match=r"'w': its data does not fit.*\[8\]: 36 bytes of external data; it takes 32"):
         read(tmp_path / "m.onnx")
 
 
 def test_all_tensors_together_have_a_limit(monkeypatch):
     """In initializers and in attributes."""
-    w = np.ones(8, np.float32)
-    constant = node("Constant", [], ["v"], value=helper.make_tensor("v", TensorProto.FLOAT, [8], w))
+    w = np.ones(4096, np.float32)
+    constant = node("Constant", [], ["v"], value=helper.make_tensor("v", TensorProto.FLOAT, [4096], w.tobytes(), True))
     nodes = [constant, node("Add", ["x", "w"], ["s"]), node("Add", ["s", "v"], ["y"])]
-    source = model(nodes, {"x": [8]}, ["y"], {"w": w})
-    monkeypatch.setattr(onnx_reader, "MAX_TOTAL_BYTES", 2 * w.nbytes)
+    source = model(nodes, {"x": [4096]}, ["y"], {"w": w})
+    monkeypatch.setattr(budget, "MAX_BYTES", 2 * w.nbytes + 4096)  # and what the lists of the file take
     assert set(read(source).constants) == {"v", "w"}
-    monkeypatch.setattr(onnx_reader, "MAX_TOTAL_BYTES", 2 * w.nbytes - 1)
-    with pytest.raises(ModelError, match=f"the model's tensors exceed {2 * w.nbytes - 1} bytes in all"):
+    monkeypatch.setattr(budget, "MAX_BYTES", 2 * w.nbytes - 1)
+    with pytest.raises(ModelError, match=f"the model's constants.*exceed {2 * w.nbytes - 1} bytes"):
         read(source)
 
 
@@ -175,11 +181,80 @@ def test_a_computed_value_of_too_many_elements_is_refused(size, fits):
 
 
 def test_constants_computed_while_compiling_have_a_limit(monkeypatch):
-    """All of them together, however small each is."""
+    """All that are there at once: of a chain two links."""
+    w = np.ones(4096, np.float32)
     nodes = [node("Neg", ["w"], ["a"]), node("Abs", ["a"], ["b"]), node("Add", ["x", "b"], ["y"])]
-    graph = read(model(nodes, {"x": [8]}, ["y"], {"w": np.ones(8, np.float32)}))
-    monkeypatch.setattr(static, "MAX_FOLDED_BYTES", 64)
+    graph = read(model(nodes, {"x": [4096]}, ["y"], {"w": w}))
+    monkeypatch.setattr(budget, "TRANSIENT", 9)
+    monkeypatch.setattr(budget, "MAX_BYTES", 3 * w.nbytes)
     assert [n.op_type for n in specialise(graph, {}).nodes] == ["Add"]
-    monkeypatch.setattr(static, "MAX_FOLDED_BYTES", 63)
-    with pytest.raises(ModelError, match=r"Abs_b.*constants computed on the way exceed 63 bytes"):
+    monkeypatch.setattr(budget, "MAX_BYTES", 3 * w.nbytes - 1)
+    with pytest.raises(ModelError, match=rf"Abs_b.*constants.*exceed {3 * w.nbytes - 1} bytes"):
         specialise(graph, {})
+
+
+MB = 2**20
+FITS = {"numbers_in_a_list", "EyeLike"}  # what is not too much after all
+
+
+def compiled_elsewhere(source, folder):
+    """In a process of its own: what came of it, the bytes that it took at most, the seconds of processor."""
+    data, answer = source.SerializeToString(), folder / "answer"
+    child = os.fork()
+    if child == 0:
+        before, begin = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.process_time()
+        try:
+            streamgru.compile(data, mode="whole")
+            said = "fits"
+        except ModelError as error:
+            said = f"refused: {error}"
+        except BaseException as error:  # noqa: BLE001 - what a test must not see
+            said = f"failed: {error!r}"
+        peak = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024
+        answer.write_text(f"{peak} {time.process_time() - begin} {said}", encoding="utf-8")
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+    peak, seconds, said = answer.read_text(encoding="utf-8").split(" ", 2)
+    return said, int(peak), float(seconds)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="a process's memory as Linux counts it")
+@pytest.mark.parametrize("name", GREEDY)
+def test_what_asks_for_too_much_is_refused_before_it_is_made(name, tmp_path, monkeypatch):
+    """With limits of a hundredth, so that it costs no more than a test may. Python itself takes a few megabytes."""
+    limit = 64 * MB
+    for which, most in {"MAX_BYTES": limit, "MAX_WORK": 10**9, "MAX_UNROLLED": 500, "MAX_COUNTING": 1000}.items():
+        monkeypatch.setattr(budget, which, most)
+    said, peak, seconds = compiled_elsewhere(GREEDY[name](), tmp_path)
+    print(f"{said}\n{peak / MB:.0f} MB, {seconds:.2f} s")
+    assert said == "fits" if name in FITS else said.startswith("refused: ")
+    assert peak < 1.5 * limit + 8 * MB
+    assert seconds < 5
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="a process's memory as Linux counts it")
+@pytest.mark.parametrize("name", ["grows_in_a_loop", "doubles_in_a_chain", "stacks_in_a_loop", "many Softplus"])
+def test_what_asks_for_too_much_takes_half_as_much_again_as_the_limit_at_most(name, tmp_path):
+    said, peak, seconds = compiled_elsewhere(GREEDY[name](), tmp_path)
+    print(f"{said}\n{peak / budget.MAX_BYTES:.2f} of the limit, {seconds:.2f} s")
+    assert said.startswith("refused: ")
+    assert peak < 1.5 * budget.MAX_BYTES
+
+
+@pytest.mark.parametrize(
+    "source, which",
+    [
+        (lambda: model([node("Pad", ["x", "p"], ["y"], mode="edge")], {"x": [4]}, ["y"],
+                       {"p": np.array([2**20, 2**20])}), "Pad"),
+        (lambda: model([node("Conv", ["x", "w"], ["y"], dilations=[2**20], pads=[2**21, 0])], {"x": [1, 4, "time"]},
+                       ["y"], {"w": np.ones((1, 4, 3), np.float32)}), "the past of 'x'"),
+        (lambda: model([node("LayerNormalization", ["x", "g"], ["y"], axis=0)], {"x": [2**11, 2**11]}, ["y"],
+                       {"g": np.ones((1, 1), np.float32)}), "LayerNormalization"),
+    ],
+)  # fmt: skip
+def test_what_the_image_would_keep_has_the_same_limit(source, which, monkeypatch):
+    """Indices, the past of a convolution, a scale that is stretched: made of shapes alone."""
+    monkeypatch.setattr(budget, "MAX_BYTES", 8 * MB)
+    with pytest.raises(ModelError, match=which):
+        streamgru.compile(source())

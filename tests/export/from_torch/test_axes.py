@@ -68,16 +68,26 @@ def test_bidirectional_over_frequency_inside_a_frame_is_a_step(path: Path) -> No
     assert export(net, (torch.randn(1, 1, 6, 4), torch.zeros(1, 1, 8)), path, exporter="legacy").kind == "step"
 
 
-def test_bidirectional_step_is_refused(path: Path) -> None:
-    example = torch.randn(1, 1, 4), torch.zeros(2, 1, 8)
-    refused(path, nn.GRU(4, 8, bidirectional=True), example, "cannot know the frames to come")
-
-
-def test_sequence_without_a_time_axis_is_refused(path: Path) -> None:
-    example = torch.randn(1, 4), torch.zeros(1, 8)
-    refused(path, nn.GRUCell(4, 8), example, "no axis of the inputs", stream="sequence")
-
-
 def test_batch_fixed_in_the_code_is_refused(path: Path) -> None:
     net = OneInput(lambda self, x: self.gru(x, torch.zeros(1, 2, 8))[0], gru=nn.GRU(4, 8))
     refused(path, net, torch.randn(5, 2, 4), "refuses twice the batch", dynamic_batch=True)
+    export(net, torch.randn(5, 2, 4), path, exporter="legacy", dynamic_batch=False)
+    unbatched = OneInput(lambda self, x: self.gru(x)[0], gru=nn.GRU(4, 8))
+    export(unbatched, torch.randn(5, 2, 4), path, exporter="legacy", dynamic_batch=True)
+
+
+def test_time_is_found_where_lengths_must_grow_with_it(path: Path) -> None:
+    def call(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+        packed = nn.utils.rnn.pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+        frames, _ = self.gru(packed)
+        return nn.utils.rnn.pad_packed_sequence(frames, batch_first=True, total_length=x.shape[1])[0]
+
+    net = Step(call, gru=nn.GRU(4, 8, batch_first=True))
+    result = export(net, (torch.randn(1, 9, 4), torch.tensor([9])), path, exporter="legacy", state=[])
+    assert result.time_axis == {"x": 1, "y": 1}
+    assert_agrees(path, net, torch.randn(1, 12, 4), torch.tensor([7]))
+
+
+def test_time_is_found_where_a_layer_is_called_by_keyword(path: Path) -> None:
+    net = OneInput(lambda self, x: self.gru(input=x)[0], gru=nn.GRU(4, 8, batch_first=True))
+    assert export(net, torch.randn(1, 5, 4), path, exporter="legacy").time_axis == {"x": 1, "y": 1}

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import inspect
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,7 @@ from export.from_torch.nets import (
     run,
     tampered,
 )
-from streamgru.errors import ExportError
+from streamgru.errors import ExportError, StreamgruError
 from streamgru_export.from_torch import export as torch_export
 from streamgru_export.from_torch.export import export
 
@@ -137,17 +138,6 @@ def test_python_loop_over_a_cell_can_be_a_step(path: Path) -> None:
     assert export(net, (torch.randn(1, 4), torch.zeros(1, 8)), path, exporter="legacy").kind == "step"
 
 
-@pytest.mark.parametrize(
-    "module, example",
-    [
-        (Net(), torch.randn(1, 1, 4)),
-        (nn.GRUCell(4, 8), torch.randn(1, 4)),
-    ],
-)
-def test_step_without_a_state_is_refused(path: Path, module: nn.Module, example: Tensor) -> None:
-    refused(path, module, example, "forget everything between two calls", stream="step")
-
-
 def test_a_failed_export_leaves_the_previous_file_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     tampered(monkeypatch, drop_linear_before_reset)
     path.write_bytes(b"the model in use")
@@ -160,9 +150,44 @@ def test_a_failed_export_leaves_the_previous_file_alone(path: Path, monkeypatch:
 def test_weights_too_large_for_one_file_stand_beside_it(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch_export, "SINGLE_FILE_BYTES", 0)
     gru = nn.GRU(4, 60)
-    export(gru, torch.randn(5, 1, 4), path)
-    assert sorted(p.name for p in path.parent.iterdir()) == ["model.onnx", "model.onnx.data"]
+    export(gru, torch.randn(5, 1, 4), path, exporter="legacy")
+    assert len(list(path.parent.iterdir())) == 2
+    (beside,) = path.parent.glob("model.onnx.*.data")
     assert_agrees(path, gru, torch.randn(8, 1, 4))
+    export(gru, torch.randn(5, 1, 4), path, exporter="legacy")
+    assert list(path.parent.glob("model.onnx.*.data")) == [beside], "the same weights have the same name"
+
+
+def test_a_model_never_stands_beside_the_weights_of_another_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An export that dies, or another one that writes there too, comes between the weights and the graph."""
+    monkeypatch.setattr(torch_export, "SINGLE_FILE_BYTES", 0)
+    first, second = nn.GRU(4, 60), nn.GRU(4, 60)
+    export(first, torch.randn(5, 1, 4), path, exporter="legacy")
+    old = path.read_bytes()
+    export(second, torch.randn(5, 1, 4), path, exporter="legacy")
+    path.write_bytes(old)
+    assert_agrees(path, first, torch.randn(8, 1, 4))
+
+
+def test_names_that_are_no_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "f\udcfe"
+    folder.mkdir()
+    gru = nn.GRU(4, 8)
+    export(gru, torch.randn(5, 1, 4), folder / "m\udcff.onnx", exporter="legacy")
+    (tmp_path / "text.onnx").write_bytes((folder / "m\udcff.onnx").read_bytes())
+    assert_agrees(tmp_path / "text.onnx", gru, torch.randn(8, 1, 4))
+    monkeypatch.setattr(torch_export, "SINGLE_FILE_BYTES", 0)  # the name of the weights stands in the graph
+    export(gru, torch.randn(5, 1, 4), tmp_path / "m\udcff.onnx", exporter="legacy")
+    assert [p.name[:8] for p in tmp_path.glob("*.data")] == ["m?.onnx."]
+
+
+@pytest.mark.parametrize("place", ["pipe", "folder", "absent/m.onnx"])
+def test_a_place_where_no_file_can_be(place: str, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(StreamgruError):
+        export(nn.GRU(4, 8), torch.randn(5, 1, 4), tmp_path / place, exporter="legacy")
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["folder", "pipe"]
 
 
 def test_weights_beside_the_file_are_not_left_behind_either(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -191,7 +216,7 @@ X, H = torch.randn(1, 1, 4), torch.zeros(1, 1, 8)
             {"state": [("hx", "z")], "output_names": ["y", "h"]},
             "names the output 'z'; the outputs are y, h",
         ),
-        ((X, H), {"state": [("input", "x")]}, "no output left for it has its shape"),
+        ((X, H), {"state": [("input", "x")]}, "no output left can continue its shape"),
         ((X, H), {"time_axis": 3}, "it has 3 axes"),
         ((X, H), {"time_axis": 2}, "refuses an example twice as long"),
     ],

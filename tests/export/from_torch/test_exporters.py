@@ -7,12 +7,15 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
 from torch import Tensor, nn
 
+import streamgru
 from export.from_torch.nets import (
+    TOLERANCE,
     Loop,
     OneInput,
     Step,
@@ -88,17 +91,94 @@ def test_nothing_of_torch_is_changed_after_an_export(path: Path) -> None:
 
 
 def test_python_loop_over_time_is_refused_by_the_default_exporter(path: Path) -> None:
-    refused(path, Loop(), torch.randn(1, 5, 4), "fixed in the module's Python code")
+    refused(path, Loop(), torch.randn(1, 5, 4), "fixed in the module's Python code.*Run nn.GRU over the time axis")
+    whole = OneInput(lambda self, x: self.b(self.a(x)[0])[0], a=nn.GRU(4, 4), b=nn.GRU(4, 8))
+    assert export(whole, torch.randn(5, 1, 4), path, exporter="legacy").kind == "sequence"
+
+
+def packed(self: Any, x: Tensor) -> Tensor:
+    sequences = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([x.shape[1]]), batch_first=True)
+    return nn.utils.rnn.pad_packed_sequence(self.gru(sequences)[0], batch_first=True)[0]
 
 
 def test_packed_sequences_are_refused_with_a_way_out(path: Path) -> None:
-    def call(self: Any, x: Tensor) -> Tensor:
-        packed = nn.utils.rnn.pack_padded_sequence(x, torch.tensor([x.shape[1]]), batch_first=True)
-        y, _ = nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True)
-        return y
+    net = OneInput(packed, gru=nn.GRU(4, 8, batch_first=True))
+    refused(path, net, torch.randn(1, 5, 4), "no packed sequences.*call nn.GRU on the tensor itself")
+    net.call = lambda self, x: self.gru(x)[0]
+    assert export(net, torch.randn(1, 5, 4), path, exporter="legacy").time_axis == {"x": 1, "y": 1}
 
-    net = OneInput(call, gru=nn.GRU(4, 8, batch_first=True))
-    refused(path, net, torch.randn(1, 5, 4), "no packed sequences")
+
+def last_frames(self: Any, x: Tensor, lengths: Tensor) -> Tensor:
+    """What packing is used for where the lengths differ, without it."""
+    y, _ = self.gru(x)
+    return y.gather(1, (lengths - 1).view(-1, 1, 1).expand(-1, 1, y.shape[2]))[:, 0]
+
+
+@pytest.mark.parametrize("exporter", ["legacy", pytest.param("dynamo", marks=pytest.mark.slow)])
+def test_the_last_frames_are_gathered_as_the_refusal_of_packing_says(path: Path, exporter: Any) -> None:
+    net = Step(last_frames, gru=nn.GRU(4, 8, batch_first=True))
+    export(net, (torch.randn(2, 5, 4), torch.tensor([1, 1])), path, exporter=exporter, time_axis=1, state=[])
+    assert_agrees(path, net, torch.randn(2, 9, 4), torch.tensor([2, 8]))
+
+
+@pytest.mark.slow
+def test_the_other_exporter_is_recommended_where_it_was_seen_to_work(path: Path) -> None:
+    net = OneInput(lambda self, x: self.gru(x[:, : self.most(x)])[0], gru=nn.GRU(4, 8, batch_first=True))
+    net.most = lambda x: (x[0, :, 0] > -9).sum()
+    refused(
+        path,
+        net,
+        torch.randn(1, 5, 4),
+        r"(?s)shape that depends on values.*multiply with the mask.*Pass exporter=\"legacy\": it exports this module",
+        time_axis=1,
+    )
+    export(net, torch.randn(1, 5, 4), path, exporter="legacy", time_axis=1)
+    assert_agrees(path, net, torch.randn(1, 9, 4))
+    net.call = lambda self, x: self.gru(x * (x[:, :, :1] > -9))[0]
+    export(net, torch.randn(1, 5, 4), path, exporter="legacy")
+
+
+def test_an_operator_without_an_onnx_form_is_written_with_others(path: Path) -> None:
+    net = OneInput(lambda self, x: torch.hypot(x, self.linear(x)), linear=nn.Linear(4, 4))
+    refused(path, net, torch.randn(1, 4), "has no ONNX form: write it with simpler ones", exporter="legacy")
+    net.call = lambda self, x: torch.sqrt(x * x + self.linear(x) ** 2)
+    export(net, torch.randn(1, 4), path, exporter="legacy")
+
+
+class Cut(nn.Module):
+    """One state that is cut into an LSTM's two, and put together again."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(8, 8, batch_first=True)
+
+    def forward(self, x: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        h, c = (part.contiguous() for part in memory.chunk(2, -1))
+        y, state = self.lstm(input=x, hx=(h, c))
+        return y, torch.cat(state, -1)
+
+
+@pytest.mark.parametrize(
+    "exporter, time",
+    [("legacy", 1), ("legacy", 5), ("dynamo", 1), pytest.param("dynamo", 5, marks=pytest.mark.slow)],
+)
+def test_a_state_cut_from_one_tensor_exports_and_streams(path: Path, exporter: Any, time: int) -> None:
+    net = Cut().eval()
+    result = export(net, (torch.randn(1, time, 8), torch.zeros(1, 1, 16)), path, exporter=exporter)
+    assert (result.kind, result.state) == ("step" if time == 1 else "sequence", (("memory_in", "memory_out"),))
+    stream, memory = streamgru.load(path).stream(), torch.zeros(1, 1, 16)
+    for x in torch.randn(20, 1, 1, 8):
+        with torch.no_grad():
+            y, memory = net(x, memory)
+        frame = x.numpy() if time == 1 else x[:, 0].numpy()
+        np.testing.assert_allclose(stream.step(frame).ravel(), y.numpy().ravel(), rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.slow
+def test_a_state_cut_from_one_tensor_may_have_a_dynamic_batch(path: Path) -> None:
+    net = Cut()
+    export(net, (torch.randn(1, 1, 8), torch.zeros(1, 1, 16)), path, dynamic_batch=True)
+    assert_agrees(path, net, torch.randn(3, 1, 8), torch.randn(1, 3, 16))
 
 
 def test_plain_rnn_needs_the_legacy_exporter_for_a_dynamic_time(path: Path) -> None:
@@ -106,6 +186,8 @@ def test_plain_rnn_needs_the_legacy_exporter_for_a_dynamic_time(path: Path) -> N
     refused(path, rnn, torch.randn(5, 1, 4), 'unrolls nn.RNN.*exporter="legacy"')
     export(rnn, torch.randn(5, 1, 4), path, exporter="legacy")
     assert_agrees(path, rnn, torch.randn(9, 1, 4))
+    step = export(rnn, (torch.randn(1, 1, 4), torch.zeros(1, 1, 8)), path, exporter="legacy", stream="step")
+    assert step.state == (("h_in", "h_out"),)
 
 
 def with_onnxscript(monkeypatch: pytest.MonkeyPatch, version: str | None) -> None:
@@ -134,4 +216,5 @@ def test_later_onnxscript_is_accepted(monkeypatch: pytest.MonkeyPatch, version: 
 
 def test_missing_onnxscript_is_reported(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with_onnxscript(monkeypatch, None)
-    refused(path, nn.GRU(4, 8), torch.randn(5, 1, 4), "onnxscript is not installed")
+    refused(path, nn.GRU(4, 8), torch.randn(5, 1, 4), 'onnxscript is not installed.*pass exporter="legacy"')
+    export(nn.GRU(4, 8), torch.randn(5, 1, 4), path, exporter="legacy")

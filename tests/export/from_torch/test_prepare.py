@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import copy
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
+import streamgru
 from export.from_torch.nets import (
     EXPORTERS,
+    TOLERANCE,
     Net,
     OneInput,
+    Step,
     assert_agrees,
     operators,
     refused,
@@ -59,21 +64,67 @@ def test_parametrizations_become_plain_weights(path: Path, kind: str, exporter: 
     assert_agrees(path, net, *example)
 
 
-@pytest.mark.parametrize("dtype", [torch.float64, torch.float16])
-def test_other_precisions_are_exported_in_float32_with_a_warning(path: Path, dtype: torch.dtype) -> None:
+def frame(dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    return torch.randn(1, 1, 4).to(dtype), torch.zeros(2, 1, 8, dtype=dtype)
+
+
+@pytest.mark.parametrize("exporter", ["legacy", pytest.param("dynamo", marks=pytest.mark.slow)])
+def test_a_float64_module_is_exported_in_float32_and_streams_what_it_gives(path: Path, exporter: Any) -> None:
+    net = Net().double().eval()
+    with pytest.warns(UserWarning, match="in float64: exported, and verified, in float32.*differ by"):
+        export(net, frame(torch.float64), path, exporter=exporter)
+    assert {t.data_type for t in onnx.load(path).graph.initializer} <= {onnx.TensorProto.FLOAT, onnx.TensorProto.INT64}
+    assert net.head.weight.dtype == torch.float64
+    stream, h = streamgru.load(path).stream(), torch.zeros(2, 1, 8, dtype=torch.float64)
+    for x in torch.randn(20, 1, 1, 4):
+        with torch.no_grad():
+            y, h = net(x.double(), h)
+        np.testing.assert_allclose(stream.step(x.numpy()), y.numpy(), rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("exporter", EXPORTERS)
+def test_a_module_in_half_precision_is_refused_and_its_float_copy_is_proved(
+    path: Path, dtype: torch.dtype, exporter: Any
+) -> None:
+    """A stream in float32 does not repeat the module's rounding: no certificate could hold."""
     net = Net().to(dtype)
-    with pytest.warns(UserWarning, match=f"in {str(dtype).removeprefix('torch.')}: exported, and verified"):
-        export(
-            net,
-            (torch.randn(1, 1, 4, dtype=dtype), torch.zeros(2, 1, 8, dtype=dtype)),
-            path,
-            exporter="legacy",
-        )
-    assert {t.data_type for t in onnx.load(path).graph.initializer} <= {
-        onnx.TensorProto.FLOAT,
-        onnx.TensorProto.INT64,
-    }
+    name = str(dtype).removeprefix("torch.")
+    refused(path, net, frame(dtype), rf"in {name}: .*copy.deepcopy\(module\).float\(\)", exporter=exporter)
     assert net.head.weight.dtype == dtype
+    if exporter == "legacy":
+        wide = copy.deepcopy(net).float()
+        export(wide, frame(torch.float32), path, exporter=exporter)
+        assert streamgru.parity(path, module=wide, steps=20).ok
+
+
+def test_a_half_of_a_module_in_another_dtype_counts_as_well(path: Path) -> None:
+    net = Net()
+    net.head.half()
+    refused(path, net, frame(torch.float32), "in float16")
+    net.head.double()
+    with pytest.warns(UserWarning, match="in float64"):
+        export(net, frame(torch.float32), path, exporter="legacy")
+
+
+def widened(self: Any, x: Tensor) -> Tensor:
+    return self.linear(x.double())
+
+
+def test_a_module_that_makes_float64_itself_is_told_not_to(path: Path) -> None:
+    net = OneInput(widened, linear=nn.Linear(4, 3).double())
+    refused(path, net, torch.randn(1, 4), r"in torch.float32 the module fails.*without double\(\)")
+    net.call = lambda self, x: self.linear(x)
+    with pytest.warns(UserWarning, match="in float64"):
+        export(net, torch.randn(1, 4), path, exporter="legacy")
+
+
+def test_a_module_that_needs_float64_is_refused(path: Path) -> None:
+    """1e9 + y - 1e9 is y to seven digits in float64, and 0 or 64 in float32."""
+    net = OneInput(lambda self, x: self.linear(x) + 1e9 - 1e9, linear=nn.Linear(4, 3).double())
+    refused(path, net, torch.randn(1, 4).double(), r"results on the example differ by.*raise tolerance=")
+    with pytest.warns(UserWarning, match="in float64"):
+        export(net, torch.randn(1, 4).double(), path, exporter="legacy", tolerance=10.0)
 
 
 def test_compiled_module_is_exported_as_the_module_it_wraps(path: Path) -> None:
@@ -105,6 +156,12 @@ def test_state_in_the_module_is_refused(path: Path, call: Any, name: str, export
     refused(path, net, torch.randn(1, 1, 4), f"changes {name}.*state kept inside", exporter=exporter)
 
 
+def test_a_state_in_the_module_written_as_an_argument_exports(path: Path) -> None:
+    """As the refusal says to write it."""
+    net = Step(lambda self, x, h: self.gru(x, h), gru=nn.GRU(4, 8))
+    assert export(net, (torch.randn(1, 1, 4), torch.zeros(1, 1, 8)), path, exporter="legacy").state
+
+
 def test_a_counter_in_the_module_is_only_warned_about(path: Path) -> None:
     def call(self: Any, x: Tensor) -> Tensor:
         self.calls += 1
@@ -118,7 +175,9 @@ def test_a_counter_in_the_module_is_only_warned_about(path: Path) -> None:
 
 def test_randomness_in_eval_mode_is_refused(path: Path) -> None:
     net = OneInput(lambda self, x: nn.functional.dropout(self.linear(x)), linear=nn.Linear(4, 30))
-    refused(path, net, torch.randn(1, 4), "draws random numbers")
+    refused(path, net, torch.randn(1, 4), "draws random numbers.*training=self.training")
+    net.call = lambda self, x: nn.functional.dropout(self.linear(x), training=self.training)
+    export(net, torch.randn(1, 4), path, exporter="legacy")
 
 
 @pytest.mark.filterwarnings("ignore")  # torch says that this quantisation is going away
@@ -129,6 +188,8 @@ def test_a_quantised_module_is_refused_by_its_layer(path: Path, exporter: Any) -
     with pytest.raises(ExportError, match=r"gru is quantised \(torch\.ao.*GRU\).*export the float module"):
         export(quantised, (torch.randn(1, 1, 4), torch.zeros(2, 1, 8)), path, exporter=exporter)
     assert not list(path.parent.iterdir())
+    if exporter == "legacy":
+        export(Net(), (torch.randn(1, 1, 4), torch.zeros(2, 1, 8)), path, exporter=exporter)
 
 
 def test_what_is_no_module_is_refused(path: Path) -> None:
@@ -140,4 +201,5 @@ def test_scripted_module_is_refused(path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         scripted = torch.jit.script(nn.Linear(4, 3))
-    refused(path, scripted, torch.randn(1, 1, 4), "scripted or traced")
+    refused(path, scripted, torch.randn(1, 1, 4), "scripted or traced module; give the nn.Module")
+    export(nn.Linear(4, 3), torch.randn(1, 1, 4), path, exporter="legacy")

@@ -1,4 +1,4 @@
-"""Names of inputs, outputs and states: taken from the module, found, or given."""
+"""Names of inputs and outputs: taken from the module or the example."""
 
 from __future__ import annotations
 
@@ -11,12 +11,9 @@ from torch import Tensor, nn
 
 from export.from_torch.nets import (
     EXPORTERS,
-    Lambda,
     Net,
     OneInput,
-    Step,
     assert_agrees,
-    declared,
     refused,
 )
 from streamgru_export.from_torch.export import export
@@ -64,90 +61,6 @@ def test_example_by_argument_name(path: Path) -> None:
     assert result.inputs == ("x", "h_in")
 
 
-@pytest.mark.parametrize(
-    "argument, name",
-    [
-        ("h", "h_in"),
-        ("hx", "h_in"),
-        ("h0", "h_in"),
-        ("h_in", "h_in"),
-        ("h_prev", "h_in"),
-        ("gru_state", "gru_state_in"),
-        ("hidden", "hidden_in"),
-        ("convCache", "convCache_in"),
-    ],
-)
-def test_a_state_is_recognised_by_its_name(path: Path, argument: str, name: str) -> None:
-    source = f"class M(Base):\n def forward(self, x, {argument}): return self.call(self, x, {argument})"
-    scope: dict[str, Any] = {"Base": Lambda}
-    exec(source, scope)  # an argument's name is what is under test
-    module = scope["M"](lambda self, x, h: (2 * x, self.cell(x, h)), cell=nn.GRUCell(4, 8))
-    result = export(module, (torch.randn(1, 4), torch.zeros(1, 8)), path, exporter="legacy")
-    assert result.state == ((name, name.removesuffix("_in") + "_out"),)
-    assert result.outputs[0] == "y"
-
-
-def test_given_names_and_state_are_kept(path: Path) -> None:
-    net = Step(lambda self, x, h: (self.cell(x, h), x), cell=nn.GRUCell(8, 8))
-    result = export(
-        net,
-        (torch.randn(1, 8), torch.zeros(1, 8)),
-        path,
-        exporter="legacy",
-        input_names=["frame", "memory"],
-        output_names=["memory_next", "echo"],
-        state=[("memory", "memory_next")],
-    )
-    assert (result.inputs, result.outputs) == (("frame", "memory"), ("memory_next", "echo"))
-    assert result.state == (("memory", "memory_next"),)
-    assert list(declared(path)) == ["frame", "memory", "memory_next", "echo"]
-
-
-def test_a_state_of_any_name_can_be_given(path: Path) -> None:
-    class Odd(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.cell = nn.GRUCell(4, 8)
-
-        def forward(self, x: Tensor, q: Tensor) -> Tensor:
-            return self.cell(x, q)
-
-    example = torch.randn(1, 4), torch.zeros(1, 8)
-    result = export(Odd(), example, path, exporter="legacy", state=[("q", "q_next")])
-    assert result.state == (("q", "q_next"),)
-
-
-def test_state_called_alike_on_both_sides_gets_two_names(path: Path) -> None:
-    net = Step(lambda self, x, h: {"y": 2 * x, "h": self.cell(x, h)}, cell=nn.GRUCell(4, 8))
-    example = torch.randn(1, 4), torch.zeros(1, 8)
-    result = export(net, example, path, exporter="legacy", state=[("h", "h")])
-    assert result.state == (("h_in", "h_out"),)
-
-
-def test_a_state_is_continued_by_the_output_of_its_name(path: Path) -> None:
-    """And not by the last output of its shape."""
-    net = Step(lambda self, x, h: {"h_new": self.a(x, h), "z": self.b(x, h)}, a=nn.GRUCell(4, 8), b=nn.GRUCell(4, 8))
-    example = torch.randn(1, 4), torch.zeros(1, 8)
-    result = export(net, example, path, exporter="legacy")
-    assert (result.outputs, result.state) == (("h_out", "z"), (("h_in", "h_out"),))
-    given = export(net, example, path, exporter="legacy", output_names=["h_next", "z"])
-    assert given.state == (("h_in", "h_next"),)
-
-
-def test_a_guessed_state_does_not_take_the_output_another_is_named_after(path: Path) -> None:
-    class Pair(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.a, self.b = nn.GRUCell(4, 8), nn.GRUCell(4, 8)
-
-        def forward(self, x: Tensor, h: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-            return self.b(x, memory), self.a(x, h)
-
-    example = torch.randn(1, 4), torch.zeros(1, 8), torch.ones(1, 8)
-    result = export(Pair(), example, path, exporter="legacy", output_names=["other", "h_out"])
-    assert result.state == (("h_in", "h_out"), ("memory_in", "other"))
-
-
 def test_named_tuple_names_the_outputs(path: Path) -> None:
     class Result(NamedTuple):
         gain: Tensor
@@ -160,33 +73,6 @@ def test_named_tuple_names_the_outputs(path: Path) -> None:
 def test_several_outputs_without_names(path: Path) -> None:
     net = OneInput(lambda self, x: (self.a(x), [self.b(x), None]), a=nn.Linear(4, 3), b=nn.Linear(4, 1))
     assert export(net, torch.randn(1, 4), path, exporter="legacy").outputs == ("y", "y1")
-
-
-@pytest.mark.parametrize("exporter", EXPORTERS)
-def test_the_same_tensor_may_be_result_and_state(path: Path, exporter: Any) -> None:
-    def call(self: Any, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
-        h = self.cell(x, h)
-        return h, h
-
-    net = Step(call, cell=nn.GRUCell(4, 8))
-    example = torch.randn(1, 4), torch.zeros(1, 8)
-    result = export(net, example, path, exporter=exporter)
-    assert (result.outputs, result.warnings) == (("y", "h_out"), ())
-    assert_agrees(path, net, *example)
-
-
-def test_ambiguous_state_is_warned_about(path: Path) -> None:
-    net = Step(lambda self, x, h: (self.a(x, h), self.b(x, h)), a=nn.GRUCell(4, 8), b=nn.GRUCell(4, 8))
-    with pytest.warns(UserWarning, match=r"outputs \[0, 1\] all have the shape of the state"):
-        result = export(net, (torch.randn(1, 4), torch.zeros(1, 8)), path, exporter="legacy")
-    assert result.outputs == ("y", "h_out")
-
-
-def test_state_input_without_an_output_is_warned_about(path: Path) -> None:
-    net = Step(lambda self, x, h: self.gru(x, h)[0], gru=nn.GRU(4, 8))
-    with pytest.warns(UserWarning, match="'h' reads as a state"):
-        result = export(net, (torch.randn(5, 1, 4), torch.zeros(1, 1, 8)), path, exporter="legacy")
-    assert result.state == ()
 
 
 def test_a_result_that_is_no_tensor_is_refused(path: Path) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from export.from_torch.nets import (
     TOLERANCE,
@@ -44,8 +45,48 @@ def test_python_loop_traced_by_the_legacy_exporter_fails_the_verification(path: 
 
 
 def test_an_argument_forward_ignores_is_not_dropped_silently(path: Path) -> None:
-    net = Step(lambda self, x, h: self.linear(x), linear=nn.Linear(4, 3))
-    refused(path, net, (torch.randn(1, 4), torch.zeros(1, 8)), "forward\\(\\) does not use", exporter="legacy")
+    linear, x = nn.Linear(4, 3), torch.randn(1, 4)
+    net = Step(lambda self, x, h: self.linear(x), linear=linear)
+    match = "no result of forward.. depends on the values of h. Remove the argument"
+    refused(path, net, (x, torch.zeros(1, 8)), match, exporter="legacy")
+    export(OneInput(lambda self, x: self.linear(x), linear=linear), x, path, exporter="legacy")
+
+
+def test_packed_sequences_are_verified_at_lengths_below_the_longest(path: Path) -> None:
+    """And where the module cuts to the longest one, which the graph does not, the way to write it works."""
+
+    class Packed(nn.Module):
+        def __init__(self, total: bool) -> None:
+            super().__init__()
+            self.gru, self.total = nn.GRU(4, 8, batch_first=True), total
+
+        def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+            packed = nn.utils.rnn.pack_padded_sequence(x, lengths.cpu(), batch_first=True, enforce_sorted=False)
+            total = x.shape[1] if self.total else None
+            return nn.utils.rnn.pad_packed_sequence(self.gru(packed)[0], batch_first=True, total_length=total)[0]
+
+    example = torch.randn(2, 9, 4), torch.tensor([9, 4])
+    refused(path, Packed(False), example, r"pass total_length=x.shape\[1\] to it", exporter="legacy")
+    net = Packed(True)
+    result = export(net, example, path, exporter="legacy", stream="sequence")
+    assert (result.time_axis, result.warnings) == ({"x": 1, "y": 1}, ())
+    assert_agrees(path, net, torch.randn(2, 12, 4), torch.tensor([3, 12]))
+
+
+def test_a_result_without_axes_is_compared(path: Path) -> None:
+    net = OneInput(lambda self, x: self.linear(x).sum(), linear=nn.Linear(4, 3))
+    export(net, torch.randn(1, 4), path, exporter="legacy")
+    assert_agrees(path, net, torch.randn(1, 4))
+
+
+def test_a_module_that_takes_few_values_is_compared_at_the_examples_at_every_length(path: Path) -> None:
+    def call(self: Any, x: Tensor) -> Tensor:
+        torch._assert(bool((x == 0).all()), "zeros only")
+        return self.gru(x)[0]
+
+    net = OneInput(call, gru=nn.GRU(4, 8))
+    with pytest.warns(UserWarning, match="at T=10, B=1 verified on the example's values alone"):
+        export(net, torch.zeros(5, 1, 4), path, exporter="legacy")
 
 
 def test_lost_linear_before_reset_is_found_and_named(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,7 +7,7 @@ implementation.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import Any
 
@@ -24,6 +24,8 @@ from .graph import Array, Node, TensorType
 from .kinds import RECURRENT
 from .recurrent import hidden_size, recurrent
 from .schema import check_operands, check_results, schema_of
+
+Operator = Callable[..., Iterable[Array]]
 
 SMALL = 4096  # elements of a constant that inference may look at
 SHAPELESS = {"GroupNormalization"}  # ONNX infers nothing for them; the output is as the input
@@ -138,22 +140,34 @@ def _infer_recurrent(node: Node, types: Mapping[str, TensorType]) -> dict[str, T
     return {o: TensorType(f32, y if i == 0 else state) for i, o in enumerate(node.outputs) if o}
 
 
-def evaluate(node: Node, inputs: list[Array | None], opset: int) -> list[Array]:
+def evaluate(node: Node, inputs: list[Array | None], opset: int, operator: Operator | None = None) -> list[Array]:
     """The node's outputs for constant inputs.
+
+    Parameters
+    ----------
+    operator : function, optional
+        What :func:`operator_of` gives for the node, where it is evaluated often.
 
     Raises
     ------
     ModelError
         Random operators, and what ONNX's reference implementation refuses.
     """
-    if node.op_type in RANDOM:
-        raise ModelError(f"{node}: a random operator gives another answer each time; it cannot be compiled")
-    run: dict[str, Any] = {"opsets": {"": opset}, "log": lambda *_: None, "verbose": 0, "new_ops": None}
     try:
         with warnings.catch_warnings(), np.errstate(all="ignore"):
             warnings.simplefilter("ignore")
-            op = load_op("", node.op_type, opset)(node_proto(node), run)
-            results = op.run(*inputs)
+            results = (operator or operator_of(node, opset))(*inputs)
+    except ModelError:
+        raise
     except Exception as error:  # noqa: BLE001 - the reference implementation raises whatever NumPy raises
         raise ModelError(f"{node}: its constant value cannot be computed: {_one_line(error)}") from None
     return [np.asarray(r) for r in results]
+
+
+def operator_of(node: Node, opset: int) -> Operator:
+    """ONNX's reference implementation of a node. ModelError for a random operator."""
+    if node.op_type in RANDOM:
+        raise ModelError(f"{node}: a random operator gives another answer each time; it cannot be compiled")
+    run: dict[str, Any] = {"opsets": {"": opset}, "log": lambda *_: None, "verbose": 0, "new_ops": None}
+    operator: Operator = load_op("", node.op_type, opset)(node_proto(node), run).run
+    return operator

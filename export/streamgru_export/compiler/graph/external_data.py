@@ -5,15 +5,19 @@ The paths, offsets and lengths come from the model, so none of them is trusted.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
 import onnx
 
-from streamgru.errors import ModelError
+from streamgru._disk import opened
+from streamgru.errors import FileError, ModelError
+
+ANY_LENGTH = 2**63  # of a file that holds many tensors; of each no more is read than it takes
 
 
-def load_external(tensor: onnx.TensorProto, folder: Path | None, max_bytes: int) -> None:
-    """Puts the bytes of an external `tensor` into it.
+def load_external(tensor: onnx.TensorProto, folder: Path | None, size: int) -> bytes:
+    """The bytes of an external `tensor`.
 
     Parameters
     ----------
@@ -21,8 +25,8 @@ def load_external(tensor: onnx.TensorProto, folder: Path | None, max_bytes: int)
         A tensor whose ``data_location`` is EXTERNAL.
     folder : Path or None
         The model's folder; None where the model came from memory.
-    max_bytes : int
-        No more than this is read.
+    size : int
+        Bytes that its shape and dtype take.
 
     Raises
     ------
@@ -34,20 +38,22 @@ def load_external(tensor: onnx.TensorProto, folder: Path | None, max_bytes: int)
     if folder is None:
         raise ModelError(f"{who} lies in an external file, but the model was given as bytes: pass its path instead")
     path = _inside(folder, entry.get("location", ""), who)
-    size = path.stat().st_size
     offset = _number(entry.get("offset", "0"), "offset", who)
-    length = _number(entry["length"], "length", who) if "length" in entry else size - offset
-    if offset > size or length < 0 or length > size - offset:
-        raise ModelError(
-            f"{who}: bytes {offset} to {offset + length} lie beyond the end of '{path.name}' ({size} bytes)"
-        )
-    if length > max_bytes:
-        raise ModelError(f"{who}: {length} bytes of external data; at most {max_bytes} are accepted")
-    with path.open("rb") as file:
-        file.seek(offset)
-        tensor.raw_data = file.read(length)
-    tensor.data_location = onnx.TensorProto.DEFAULT
-    del tensor.external_data[:]
+    try:
+        with opened(path, ANY_LENGTH) as file:
+            end = os.fstat(file.fileno()).st_size
+            length = _number(entry["length"], "length", who) if "length" in entry else end - offset
+            if offset > end or length < 0 or length > end - offset:
+                raise ModelError(
+                    f"{who}: bytes {offset} to {offset + length} lie beyond the end of '{path.name}' ({end} bytes)"
+                )
+            if length != size:
+                raise ModelError(f"{who}: its data does not fit its shape {list(tensor.dims)}: {length} bytes of "
+                                 f"external data; it takes {size}")  # fmt: skip
+            file.seek(offset)
+            return file.read(length)
+    except FileError as error:
+        raise ModelError(f"{who}: {error}") from error
 
 
 def _inside(folder: Path, location: str, who: str) -> Path:

@@ -7,9 +7,12 @@ output shapes are kept only as claims. float16, bfloat16 and float64 become floa
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
+import sys
+from collections.abc import Sized
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +21,26 @@ import onnx
 from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, numpy_helper
 
+from streamgru._disk import read_bytes
 from streamgru._options import as_path
-from streamgru.errors import ModelError
+from streamgru._printable import printable
+from streamgru.errors import FileError, ModelError
 from streamgru.layout import MAX_RANK
 
 from ...lost_reset import is_of_torch
+from .budget import ENTRY, MAX_BYTES, Budget
 from .dtypes import HELD, ROUNDED
 from .external_data import load_external
 from .functions import inline_functions
 from .graph import Array, Dim, Graph, Node, Port
 from .operators import MAX_OPSET, MIN_OPSET
 from .schema import check_attribute_types, check_form
+from .wire import check_size
 
 MAX_FILE_BYTES = 2**31  # protobuf's own limit
-MAX_NODES = 100_000
 MAX_TENSOR_BYTES = 2**31
-MAX_TOTAL_BYTES = 2**32
 MAX_DEPTH = 16  # of subgraphs inside subgraphs
+NUMBER = 50  # bytes, and nanoseconds, that a number takes in Python
 
 NARROWER = {TensorProto.INT8, TensorProto.UINT8}
 # What Einsum can say. At another character onnx's shape inference does not end.
@@ -54,35 +60,32 @@ def read(source: str | os.PathLike[str] | bytes | onnx.ModelProto) -> Graph:
     ModelError
         No ONNX model, too large, an unknown operator set or dtype, external data that cannot be had.
     """
-    folder, name, data = None, "", b""
+    folder, name = None, ""
     if isinstance(source, onnx.ModelProto):
-        model = onnx.ModelProto()
-        model.CopyFrom(source)
-        data = source.SerializeToString(deterministic=True)
+        model, digest = source, hashlib.sha256(source.SerializeToString(deterministic=True))
     else:
         if isinstance(source, bytes):
             data, name = source, "bytes"
         else:
             path = as_path("source", source)
-            data, folder, name = _file_bytes(path), path.parent, path.name
-        model = _parse(data, name)
+            data, folder, name = _file_bytes(path), path.parent, printable(path.name)
+        model, digest = _parse(data, name), hashlib.sha256(data)
+        del data  # a copy of all that follows
     graph = _Reader(model, folder).graph()
-    graph.source, graph.sha256 = name, hashlib.sha256(data).hexdigest()
+    graph.source, graph.sha256 = name, digest.hexdigest()
     return graph
 
 
 def _file_bytes(path: Path) -> bytes:
     try:
-        if not path.is_file():
-            raise ModelError(f"no such file: '{path}'")
-        if path.stat().st_size > MAX_FILE_BYTES:
-            raise ModelError(f"'{path}' is larger than {MAX_FILE_BYTES} bytes, protobuf's limit: it is no ONNX model")
-        return path.read_bytes()
-    except OSError as error:
-        raise ModelError(f"'{path}' cannot be read: {error.strerror}") from error
+        return read_bytes(path, MAX_FILE_BYTES)
+    except FileError as error:
+        why = " (protobuf's limit: it is no ONNX model)" if error.errno == errno.EFBIG else ""
+        raise ModelError(f"{error}{why}") from error
 
 
 def _parse(data: bytes, name: str) -> onnx.ModelProto:
+    check_size(data, MAX_BYTES)
     try:
         model = onnx.load_model_from_string(data)
     except (DecodeError, ValueError, RuntimeError) as error:
@@ -97,13 +100,14 @@ class _Reader:
 
     def __init__(self, model: onnx.ModelProto, folder: Path | None) -> None:
         self.folder = folder
-        self.total = 0
+        self.budget = Budget()
         self.narrowed: set[str] = set()  # dtypes that became float32
-        self.model = inline_functions(model, MAX_NODES)
+        self.model = inline_functions(model, self.budget)
 
     def graph(self) -> Graph:
         model = self.model
         opset = self._opset()
+        self._lists("the model", model.metadata_props)
         graph = self._graph(model.graph, opset, 0)
         graph.producer = f"{_text(model.producer_name)} {_text(model.producer_version)}".strip()
         graph.metadata = {_text(p.key): _text(p.value) for p in model.metadata_props}
@@ -126,8 +130,8 @@ class _Reader:
     def _graph(self, proto: onnx.GraphProto, opset: int, depth: int) -> Graph:
         if depth > MAX_DEPTH:
             raise ModelError(f"graph '{proto.name}': subgraphs nested deeper than {MAX_DEPTH}")
-        if len(proto.node) > MAX_NODES:
-            raise ModelError(f"graph '{proto.name}' has {len(proto.node)} nodes; at most {MAX_NODES} are accepted")
+        self.budget.read(f"graph '{proto.name}'", len(proto.node))
+        self._lists(f"graph '{proto.name}'", proto.initializer, proto.input, proto.output)
         if proto.sparse_initializer:
             raise ModelError(f"graph '{proto.name}': sparse initializers are not supported; make them dense")
         constants = {_text(t.name): self.tensor(t, t.name) for t in proto.initializer}
@@ -144,14 +148,14 @@ class _Reader:
         if value.type.WhichOneof("value") not in ("tensor_type", None):
             raise ModelError(f"'{value.name}' is no tensor but a {value.type.WhichOneof('value')}: not supported")
         tensor = value.type.tensor_type
+        if len(tensor.shape.dim) > MAX_RANK:
+            raise ModelError(f"'{value.name}' has {len(tensor.shape.dim)} dimensions; at most {MAX_RANK} are supported")
         dims: list[Dim] = []
         for axis, dim in enumerate(tensor.shape.dim):
             if dim.WhichOneof("value") == "dim_value" and dim.dim_value > 0:
                 dims.append(dim.dim_value)
             else:
                 dims.append(_text(dim.dim_param) or f"{value.name}.{axis}")
-        if len(dims) > MAX_RANK:
-            raise ModelError(f"'{value.name}' has {len(dims)} dimensions; at most {MAX_RANK} are supported")
         return Port(
             _text(value.name), self.dtype(tensor.elem_type or TensorProto.FLOAT, f"'{value.name}'"), tuple(dims)
         )
@@ -168,26 +172,45 @@ class _Reader:
     def tensor(self, proto: onnx.TensorProto, name: str) -> Array:
         """The array of a TensorProto; its declared size is checked before anything is allocated."""
         dtype = self.dtype(proto.data_type, f"tensor '{name}'")
-        size = np.dtype(helper.tensor_dtype_to_np_dtype(proto.data_type)).itemsize
+        if len(proto.dims) > MAX_RANK:
+            raise ModelError(f"tensor '{name}' has {len(proto.dims)} dimensions; at most {MAX_RANK} are supported")
+        stored = np.dtype(helper.tensor_dtype_to_np_dtype(proto.data_type))
+        size = stored.itemsize
         for d in proto.dims:
             size *= d
             if d < 0 or size > MAX_TENSOR_BYTES:
                 raise ModelError(
                     f"tensor '{name}' of shape {list(proto.dims)}: {MAX_TENSOR_BYTES} bytes are accepted at most"
                 )
-        self.total += size
-        if self.total > MAX_TOTAL_BYTES:
-            raise ModelError(f"tensor '{name}': the model's tensors exceed {MAX_TOTAL_BYTES} bytes in all")
-        if len(proto.dims) > MAX_RANK:
-            raise ModelError(f"tensor '{name}' has {len(proto.dims)} dimensions; at most {MAX_RANK} are supported")
-        if proto.data_location == TensorProto.EXTERNAL:
-            load_external(proto, self.folder, MAX_TENSOR_BYTES)
+        who = f"tensor '{name}'"
+        self.budget.claim(who, max(size, size // stored.itemsize * dtype.itemsize))
+        raw = load_external(proto, self.folder, size) if proto.data_location == TensorProto.EXTERNAL else proto.raw_data
         try:
-            return np.ascontiguousarray(numpy_helper.to_array(proto).astype(dtype)).reshape(tuple(proto.dims))
+            if raw and sys.byteorder == "little":  # as it lies there, without another copy
+                array = np.frombuffer(raw, stored)
+            else:
+                array = self._listed(proto, who)
+            array = np.ascontiguousarray(array.astype(dtype, copy=False)).reshape(tuple(proto.dims))
         except (ValueError, TypeError) as error:
-            raise ModelError(f"tensor '{name}': its data does not fit its shape {list(proto.dims)}: {error}") from None
+            raise ModelError(f"{who}: its data does not fit its shape {list(proto.dims)}: {error}") from None
+        self.budget.hold(who, array)
+        return array
+
+    def _listed(self, proto: onnx.TensorProto, who: str) -> Array:
+        """The array of a TensorProto that has number after number, each of which becomes one of Python's for a
+        moment."""
+        count = max(map(len, (proto.float_data, proto.int32_data, proto.int64_data, proto.double_data)))
+        self.budget.claim(who, 0, NUMBER * count)
+        self.budget.spend(who, NUMBER * count)
+        return numpy_helper.to_array(proto)
+
+    def _lists(self, who: object, *lists: Sized) -> None:
+        """Lists of the file that become lists of Python. ModelError where they are too long."""
+        self.budget.claim(who, ENTRY * sum(map(len, lists)))
+        self.budget.held += ENTRY * sum(map(len, lists))
 
     def _node(self, proto: onnx.NodeProto, graph: Graph, depth: int) -> None:
+        self._lists(f"a node '{proto.name:.40}'", proto.input, proto.output, proto.attribute, proto.metadata_props)
         inputs, outputs = ([_text(v) for v in names] for names in (proto.input, proto.output))
         node = Node(_text(proto.op_type), _text(proto.name), inputs, outputs)
         if proto.domain not in ("", "ai.onnx"):
@@ -205,6 +228,7 @@ class _Reader:
 
     def _attribute(self, a: onnx.AttributeProto, node: Node, opset: int, depth: int) -> Any:
         kind = a.type
+        self._lists(node, a.ints, a.floats, a.strings)
         if a.ref_attr_name:
             raise ModelError(f"{node}: attribute '{a.name}' refers to a function's attribute")
         if kind == onnx.AttributeProto.TENSOR:

@@ -56,7 +56,8 @@ def lower(graph: Graph, slots: list[Slot], axes: Mapping[str, int | None]) -> Pr
     """
     ctx = Context(graph)
     taken = {s.input for s in slots} | {s.output for s in slots if s.is_pair}
-    outputs = [p.name for p in graph.outputs if p.name not in taken]
+    given = [p.name for p in graph.outputs]
+    outputs = [name for name in given if name not in taken] or given  # a bare cell's result is its state
     for port in graph.inputs:
         if port.name not in taken:
             shape = ctx.type(port.name).shape

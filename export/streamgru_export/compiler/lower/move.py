@@ -8,6 +8,7 @@ import numpy as np
 from streamgru.codes import Code, Scatter
 from streamgru.errors import ModelError
 
+from ..graph.budget import check_room
 from ..graph.graph import Array, Node
 from ..graph.operators import gathered, integer, pad_value, pads, perm, slices, text
 from ..program.program import Tensor, word
@@ -225,6 +226,7 @@ def _pad_gather(ctx: Context, node: Node, view: View, ends: list[tuple[int, int]
     for axis, (before, after) in enumerate(ends):
         if not before and not after:
             continue
+        check_room(node, [view.shape[axis] + before + after], 8)
         index = np.pad(np.arange(view.shape[axis]), (before, after), mode=numpy_mode)  # type: ignore[call-overload]
         tensor = ctx.constant(f"{node.name}/index", index.astype(np.int64))
         shape = (*view.shape[:axis], len(index), *view.shape[axis + 1 :])

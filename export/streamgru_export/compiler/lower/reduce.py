@@ -8,6 +8,7 @@ import numpy as np
 
 from streamgru.codes import Binary, Code, Extreme, Reduction, Unary
 
+from ..graph.budget import check_room
 from ..graph.graph import Node
 from ..graph.operators import cumsum_axis, flag, integer, normalised_axes, number, reduction_axes, top_count
 from ..program.program import Tensor
@@ -136,6 +137,7 @@ def _vector(ctx: Context, node: Node, i: int, shape: Sequence[int]) -> Tensor | 
         return None
     value = ctx.const(node.input(i))
     if value is not None:
+        check_room(node, shape, 4)
         return ctx.constant(node.input(i), np.ascontiguousarray(np.broadcast_to(value, shape)).reshape(-1))
     return ctx.row(ctx.view(node.input(i)).expand(shape))
 

@@ -8,10 +8,7 @@ the C library has its own, which trusts nobody.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -165,23 +162,6 @@ def _set_operator(record: Record, op: Operator, words: list[int], strings: _Stri
     name = strings.add(op.name)
     _set(record, code=op.code, n_in=n_in, n_out=n_out, n_params=n_params, first=len(words), name=name)
     words += [word for part in lists for word in part]
-
-
-def write(image: bytes, path: str | os.PathLike[str]) -> None:
-    """Writes a file whole or not at all: to a temporary one in the same folder, which then takes its
-    place."""
-    target = Path(path)
-    fd, temporary = tempfile.mkstemp(prefix=f".{target.name}.", dir=target.parent)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(image)
-            file.flush()
-            os.fsync(file.fileno())
-        Path(temporary).chmod(0o644)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
 
 
 def dump(image: bytes) -> dict[str, Any]:

@@ -12,12 +12,13 @@ import numpy as np
 
 from streamgru.errors import ModelError
 
-from ..graph.evaluate import RANDOM, UNRELIABLE, evaluate
+from ..graph.budget import REST
+from ..graph.evaluate import RANDOM, UNRELIABLE
 from ..graph.graph import Array, Graph, Node, live_nodes
 from ..graph.lifting import lift_node
 from ..graph.recurrent import recurrent
 from ..graph.rows import Ref, Rows
-from .loops import REST, Stacked, State, Steps, Surroundings
+from .loops import Stacked, State, Steps, Surroundings
 
 
 def to_cells(steps: Steps, graph: Graph, around: Surroundings) -> dict[str, str] | None:
@@ -57,6 +58,7 @@ class _Lift:
         self.found: dict[str, str] = {}
         self.count, self.counters, last = self._count()
         for name, values in self.counters.items():
+            around.budget.claim(steps.node, sum(value.nbytes for value in values))
             self.values[name] = self.b.constant(np.stack(values) if values else np.zeros(0), name), True
             if name in last:
                 self.finals[name] = self.b.constant(last[name], f"{name}/last")
@@ -75,16 +77,20 @@ class _Lift:
         nodes = [n for n in live_nodes(self.graph.nodes, wanted) if computed.issuperset(n.outputs)]
         assert steps.count is not None
         history: dict[str, list[Array]] = {name: [] for name in names}
+        if steps.goes_on():
+            self.around.budget.count(steps.node, steps.count * (len(nodes) + 1))
         t = 0
         while t < steps.count:
-            self.around.budget.count(steps.node, len(nodes))
+            if not steps.goes_on():
+                self.around.budget.count(steps.node, len(nodes) + 1)
             now = {**self.graph.constants, **known}
             if steps.index:
                 now |= {steps.index: np.array(t, np.int64), steps.going: np.array(True)}
             for name in names:
                 history[name].append(now[name])
             for node in nodes:
-                results = evaluate(node, [now[i] if i else None for i in node.inputs], self.graph.opset)
+                given = [now[i] if i else None for i in node.inputs]
+                results = self.around.budget.evaluate(node, given, self.graph.opset)
                 now.update(zip(node.outputs, results, strict=False))
             known = {name: now[after[name]] for name in known}
             t += 1

@@ -14,15 +14,12 @@ import numpy as np
 
 from streamgru.errors import ModelError
 
+from ..graph.budget import REST, Budget
 from ..graph.builder import Builder
 from ..graph.graph import Array, Graph, Node, Port, TensorType
 from ..graph.operators import from_front, subgraph
 from ..graph.recurrent import scan
 from .sequences import Sequences
-
-MAX_NODES = 10_000  # that all loops of a model may become
-MAX_COUNTING = 200_000  # nodes computed to find out how often loops run
-REST = "export one step, with its state as input and output"
 
 
 @dataclass
@@ -69,26 +66,14 @@ class Steps:
     going: str = ""  # of a Loop: the body's input that is true
     condition: str = ""  # of a Loop: the body's output that says whether to go on
 
-
-@dataclass
-class Budget:
-    """What the loops of one model may still cost; loops inside loops share it."""
-
-    nodes: int = MAX_NODES
-    counting: int = MAX_COUNTING
-
-    def write(self, node: Node, nodes: int) -> None:
-        """Nodes of a body, once more."""
-        self.nodes -= nodes + 1
-        if self.nodes < 0:
-            raise ModelError(f"{node}: its body is no GRU, and written out step after step the model has more than "
-                             f"{MAX_NODES} nodes; {REST}")  # fmt: skip
-
-    def count(self, node: Node, nodes: int) -> None:
-        """Nodes that say whether a loop goes on, once more."""
-        self.counting -= nodes + 1
-        if self.counting < 0:
-            raise ModelError(f"{node}: it runs too many steps to count them; {REST}")
+    def goes_on(self) -> bool:
+        """Whether the condition stays what it is, true: it runs as often as the count says."""
+        copies = {n.outputs[0]: n.inputs[0] for n in self.body.nodes if n.op_type == "Identity"}
+        name = self.condition
+        while name in copies:
+            name = copies[name]
+        constant = self.body.constants.get(name)
+        return name in ("", self.going) or (constant is not None and bool(constant.all()))
 
 
 @dataclass
@@ -116,6 +101,7 @@ class Surroundings:
     def take(self, builder: Builder) -> None:
         """Visits all that was built."""
         for name, value in builder.new_constants.items():
+            self.budget.hold(f"tensor '{name}'", value)
             self.constants[name], self.types[name] = value, builder.types[name]
         for node in builder.nodes:
             self.visit(node)
@@ -182,9 +168,11 @@ def write_out(steps: Steps, around: Surroundings) -> None:
     assert count is not None
     values = {s.before: around.name(s.first) for s in steps.states}
     written: dict[str, list[str]] = {s.outer: [] for s in steps.stacked}
+    if steps.goes_on():
+        around.budget.room(node, count * (len(body.nodes) + 1))
     t = 0
     while t < count:
-        around.budget.write(node, len(body.nodes))
+        around.budget.visit(node)
         rename = _one_step(steps, around, values, t)
         values = {s.before: around.name(rename(s.after)) for s in steps.states}
         for s in steps.stacked:
@@ -195,12 +183,22 @@ def write_out(steps: Steps, around: Surroundings) -> None:
             if going is None:
                 raise ModelError(f"{node}: how often it runs depends on the data; {REST}")
             if not bool(going.reshape(-1)[0]):
+                _refuse_unheard(steps, t)
                 break
     for state in steps.states:
         if state.last:
             around.visit(Node("Identity", node.name, [values[state.before]], [state.last]))
     for s in steps.stacked:
         _join(steps, around, s, written[s.outer])
+
+
+def _refuse_unheard(steps: Steps, t: int) -> None:
+    """Where a Loop has no condition its body's counts for nothing, says ONNX; onnxruntime stops there."""
+    if len(steps.node.inputs) > 1 and not steps.node.inputs[1] and steps.node.inputs[0] and t < (steps.count or 0):
+        raise ModelError(
+            f"{steps.node}: it has no condition, and its body's says no after {t} of {steps.count} rounds: ONNX goes "
+            "on, onnxruntime stops. Give the Loop the constant true as its condition if it is to stop"
+        )
 
 
 def _one_step(steps: Steps, around: Surroundings, values: dict[str, str], t: int) -> Callable[[str], str]:
@@ -213,6 +211,7 @@ def _one_step(steps: Steps, around: Surroundings, values: dict[str, str], t: int
 
     def constant(name: str, value: Any) -> None:
         array = np.asarray(value)
+        around.budget.hold(steps.node, array)
         around.constants[name], around.types[name] = array, TensorType(array.dtype, array.shape)
 
     for name, value in body.constants.items():

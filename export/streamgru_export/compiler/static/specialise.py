@@ -17,17 +17,18 @@ from streamgru.layout import MAX_ELEMENTS
 
 from ..cells.recognise import recognise
 from ..graph.blame import blaming
+from ..graph.budget import REST, Budget
 from ..graph.builder import Builder
-from ..graph.evaluate import RANDOM, UNRELIABLE, evaluate, infer
+from ..graph.evaluate import RANDOM, UNRELIABLE, infer
 from ..graph.graph import Array, Graph, Node, Port, TensorType, live_nodes
 from ..graph.operators import shape_part, subgraph
 from ..graph.schema import check_operands
+from .fold import constant_values, fold
 from .loop_cells import to_cells
-from .loops import REST, Budget, Surroundings, as_graph, closed, read_loop, read_scan, without_sequences, write_out
+from .loops import Surroundings, as_graph, closed, read_loop, read_scan, without_sequences, write_out
 from .sequences import OPERATORS as SEQUENCES
 from .sequences import Sequences
 
-MAX_FOLDED_BYTES = 2**32
 LOOPS = {"Loop", "Scan", "SequenceMap"}
 Verifier = Callable[[Graph], None]
 
@@ -38,25 +39,30 @@ class Specialiser:
     Parameters
     ----------
     graph : Graph
-        As the reader gives it.
+        As the reader gives it. What depends on no input and no shape is computed once, for all bindings.
     verify : function, optional
         Called with what each pass leaves behind.
+    budget : Budget, optional
+        What it may cost, with all that was spent already.
     """
 
-    def __init__(self, graph: Graph, verify: Verifier = lambda _: None) -> None:
-        self.graph, self.verify = graph, verify
+    def __init__(self, graph: Graph, verify: Verifier = lambda _: None, budget: Budget | None = None) -> None:
+        self.budget, self.verify = budget or Budget(), verify
+        self.budget.hold_all(graph)
+        self.graph = fold(graph, self.budget)
         self._known: dict[frozenset[tuple[str, int]], Graph] = {}
 
     def __call__(self, dims: Mapping[str, int]) -> Graph:
         """As :func:`specialise`."""
         key = frozenset(dims.items())
         if key not in self._known:
-            self._known[key] = specialise(self.graph, dims, self.verify)
+            self.budget.begin(self.graph)
+            self._known[key] = _specialise(self.graph, dims, self.budget, self.verify)
         return self._known[key]
 
     def of(self, graph: Graph) -> Specialiser:
         """The same for another graph."""
-        return Specialiser(graph, self.verify)
+        return Specialiser(graph, self.verify, self.budget)
 
 
 def specialise(graph: Graph, dims: Mapping[str, int], verify: Verifier = lambda _: None) -> Graph:
@@ -76,7 +82,7 @@ def specialise(graph: Graph, dims: Mapping[str, int], verify: Verifier = lambda 
     ModelError
         A dimension is unbound, shapes contradict each other, an output is no function of the inputs' shapes.
     """
-    return _specialise(graph, dims, Budget(), verify)
+    return Specialiser(graph, verify)(dims)
 
 
 def _specialise(graph: Graph, dims: Mapping[str, int], budget: Budget, verify: Verifier) -> Graph:
@@ -96,12 +102,11 @@ class _Walk:
     """One walk through the nodes, in order."""
 
     def __init__(self, graph: Graph, dims: Mapping[str, int], budget: Budget, verify: Verifier) -> None:
-        self.graph, self.verify = graph, verify
+        self.graph, self.verify, self.budget = graph, verify, budget
         self.constants: dict[str, Array] = dict(graph.constants)
         self.types = {k: TensorType(v.dtype, v.shape) for k, v in graph.constants.items()}
         self.alias: dict[str, str] = {}  # outputs of Identity and the like -> what they are
         self.nodes: list[Node] = []
-        self.folded = 0
         self.inputs = [_bound(p, dims) for p in graph.inputs]
         for p in self.inputs:
             self.types[p.name] = TensorType(p.dtype, tuple(int(d) for d in p.shape))
@@ -113,6 +118,7 @@ class _Walk:
         )  # fmt: skip
 
     def visit(self, node: Node) -> None:
+        self.budget.visit(node)
         node = replace(
             node,
             inputs=[self.alias.get(i, i) for i in node.inputs],
@@ -156,13 +162,8 @@ class _Walk:
         self.nodes.append(node)
 
     def _fold(self, node: Node, types: Mapping[str, TensorType]) -> None:
-        self.folded += sum(t.size * t.dtype.itemsize for t in types.values())
-        if self.folded > MAX_FOLDED_BYTES:
-            raise ModelError(f"{node}: the constants computed on the way exceed {MAX_FOLDED_BYTES} bytes")
-        values = evaluate(node, [self.constants[i] if i else None for i in node.inputs], self.graph.opset)
-        for o, value in zip(node.outputs, values, strict=False):
-            if o:
-                self._set(o, np.ascontiguousarray(value.astype(types[o].dtype)).reshape(value.shape))
+        for o, value in constant_values(node, self.constants, types, self.graph.opset, self.budget).items():
+            self._set(o, value)
 
     def _set(self, name: str, value: Array) -> None:
         self.constants[name] = value
@@ -176,7 +177,7 @@ class _Walk:
         if source in self.constants:
             self._set(node.outputs[0], self.constants[source])
         if node.output(1):
-            self._set(node.outputs[1], np.ones(self.types[source].shape, np.bool_))
+            self._set(node.outputs[1], np.broadcast_to(np.True_, self.types[source].shape))
 
     def _shape(self, node: Node) -> None:
         check_operands(node, self.types, self.graph.opset)
@@ -220,7 +221,6 @@ class _Walk:
         plain = without_sequences(steps, self.sequences, around)
         if plain is not None:
             try:
-                around.budget.write(node, len(plain[0].body.nodes))
                 body = _specialise(as_graph(plain[0], around, opset), {}, around.budget, self.verify)
             except ModelError:  # shapes that follow from the number of the step
                 body = None

@@ -12,6 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from ..graph.budget import check_room
 from ..graph.builder import Builder
 from ..graph.graph import Array, Graph, Node, Port, TensorType
 from ..graph.operators import pad_value, pads, slices
@@ -122,6 +123,7 @@ class _Walk:
         if count <= 0:
             return x
         shape = self.build.shape(x)
+        check_room(f"the past of '{x}'", (*shape[:axis], count, *shape[axis + 1 :]), 4)
         start = np.full((*shape[:axis], count, *shape[axis + 1 :]), value, np.float32)
         return self._after(x, axis, start)
 

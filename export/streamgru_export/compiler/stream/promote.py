@@ -10,7 +10,7 @@ import numpy as np
 
 from streamgru.errors import CannotStreamError, Obstacle
 
-from ..graph.evaluate import evaluate
+from ..graph.budget import Budget
 from ..graph.graph import Array, Graph, Node, Port, TensorType, live_nodes
 from ..graph.kinds import RECURRENT
 from ..graph.recurrent import recurrent
@@ -158,9 +158,9 @@ def _reset(streamed: Streamed, node: Node, name: str) -> Array | None:
 def _from_zeros(graph: Graph, root: str, name: str) -> Array:
     """A value that depends on one input alone, for zeros there; the nodes that compute it go."""
     values = {**graph.constants, root: np.zeros(graph.types[root].shape, graph.types[root].dtype)}
-    own = live_nodes(graph.nodes, [name])
+    own, budget = live_nodes(graph.nodes, [name]), Budget()
     for node in own:
-        results = evaluate(node, [values[i] if i else None for i in node.inputs], graph.opset)
+        results = budget.evaluate(node, [values[i] if i else None for i in node.inputs], graph.opset)
         values.update(zip(node.outputs, results, strict=False))
     graph.nodes = [n for n in graph.nodes if n not in own]
     return np.asarray(values[name], graph.types[name].dtype)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -65,6 +68,41 @@ def test_refuses_a_link_that_leads_outside(tmp_path):
     (inside / "weights.bin").symlink_to(tmp_path / "secret.bin")
     with pytest.raises(ModelError, match=r"'w'.*outside"):
         read(path)
+
+
+@pytest.mark.parametrize("kind", ["pipe", "folder", "device", "loop"])
+def test_refuses_what_is_no_file_and_does_not_wait_for_it(tmp_path, kind):
+    path = external(tmp_path)
+    beside = tmp_path / "weights.bin"
+    beside.unlink()
+    {"pipe": os.mkfifo, "folder": Path.mkdir, "device": lambda p: p.symlink_to("/dev/zero"),
+     "loop": lambda p: p.symlink_to(p)}[kind](beside)  # fmt: skip
+    with pytest.raises(ModelError, match="'w'"):
+        read(path)
+
+
+def test_a_name_that_is_no_text(tmp_path):
+    """protobuf has none, and the file beside the model may."""
+    path = external(tmp_path, location="w\ufffd.bin")
+    (tmp_path / "weights.bin").rename(tmp_path / "w\udcff.bin")
+    with pytest.raises(ModelError, match=r"'w'.*not beside the model"):
+        read(path)
+
+
+def test_a_file_of_many_gigabytes_of_which_one_tensor_takes_little(tmp_path):
+    path = external(tmp_path)
+    with (tmp_path / "weights.bin").open("r+b") as file:
+        file.truncate(2**40)
+    np.testing.assert_array_equal(read(path).constants["w"], np.arange(8, dtype=np.float32))
+    with pytest.raises(ModelError, match=r"'w': its data does not fit its shape \[8\]: 1099511627760 bytes"):
+        read(external_without_length(tmp_path))
+
+
+def external_without_length(tmp_path):
+    path = external(tmp_path, length=None)
+    with (tmp_path / "weights.bin").open("r+b") as file:
+        file.truncate(2**40)
+    return path
 
 
 def test_refuses_external_data_of_a_model_in_memory(tmp_path):

@@ -11,8 +11,8 @@ from onnx import TensorProto, helper
 
 import streamgru
 from export.graphs import onnxruntime
+from streamgru_export.compiler.graph.budget import MAX_NODES, Budget
 from streamgru_export.compiler.graph.functions import inline_functions
-from streamgru_export.compiler.graph.onnx_reader import MAX_NODES
 
 OPSETS = [helper.make_opsetid("", 17), helper.make_opsetid("own", 1)]
 
@@ -41,7 +41,7 @@ def test_functions_inside_of_functions_give_onnxruntimes_values():
     x = np.random.default_rng(1).standard_normal((2, 3)).astype(np.float32)
     proto = twice(3)
     want = onnxruntime(proto, {"x": x})["y"]
-    assert len(inline_functions(proto, MAX_NODES).graph.node) == 8
+    assert len(inline_functions(proto, Budget(MAX_NODES)).graph.node) == 8
     got = streamgru.Model(streamgru.compile(proto.SerializeToString()).image).run(x[None])[0]
     np.testing.assert_allclose(got, want, rtol=0, atol=1e-6)
 
@@ -49,10 +49,10 @@ def test_functions_inside_of_functions_give_onnxruntimes_values():
 @pytest.mark.parametrize("depth", [10, 11])
 def test_the_limit_counts_what_the_functions_become(depth):
     if depth == 10:
-        assert len(inline_functions(twice(depth), 2**10).graph.node) == 2**10
+        assert len(inline_functions(twice(depth), Budget(2**10)).graph.node) == 2**10
     else:
         with pytest.raises(streamgru.ModelError, match="more than 1024 nodes"):
-            inline_functions(twice(depth), 2**10)
+            inline_functions(twice(depth), Budget(2**10))
 
 
 def test_functions_that_would_fill_all_memory_are_refused_at_once():
@@ -71,7 +71,7 @@ def test_nodes_in_branches_count_too():
         function("F1", *(helper.make_node("Tanh", ["x"], ["y" if i == 9 else f"t{i}"]) for i in range(10))),
     )
     with pytest.raises(streamgru.ModelError, match="more than 20 nodes"):
-        inline_functions(proto, 20)  # two branches of ten, the constant and the If
+        inline_functions(proto, Budget(20))  # two branches of ten, the constant and the If
 
 
 @pytest.mark.parametrize("circle", [1, 2, 30])
@@ -83,4 +83,4 @@ def test_a_function_that_calls_itself_is_refused(circle):
 
 def test_a_model_without_functions_is_left_alone():
     proto = onnx.ModelProto()
-    assert inline_functions(proto, 1) is proto
+    assert inline_functions(proto, Budget(1)) is proto

@@ -113,20 +113,6 @@ def test_an_image_is_a_function_of_the_model():
     assert compile(source).image == compile(source).image
 
 
-def test_a_file_is_written_whole_or_not_at_all(tmp_path, monkeypatch):
-    target = tmp_path / "m.sgru"
-    images.write(b"old", target)
-
-    def fail(_):
-        raise OSError("disk full")
-
-    monkeypatch.setattr(images.os, "fsync", fail)
-    with pytest.raises(OSError, match="disk full"):
-        images.write(b"new", target)
-    assert target.read_bytes() == b"old"
-    assert [p.name for p in tmp_path.iterdir()] == ["m.sgru"]
-
-
 def test_the_library_reads_what_is_written(compiled):
     """The C library accepts the image and computes what the executor in NumPy does."""
     runtime = pytest.importorskip("streamgru.model")

@@ -8,7 +8,7 @@ from cffi import FFI
 
 HERE = Path(__file__).resolve().parent
 SOURCES = [
-    *("model.c", "stream.c", "pool.c", "profile.c", "cpu.c", "threads/threads.c"),
+    *("model.c", "written.c", "stream.c", "pool.c", "profile.c", "cpu.c", "threads/threads.c"),
     *(f"kernels/{name}.c" for name in ("ref", "rare", "avx2", "avx512", "neon")),
     *(f"ops/{name}.c" for name in ("table", "move", "index", "elementwise", "matrix", "dense", "reduce", "order")),
     *(f"ops/{name}.c" for name in ("recurrent", "gru", "lstm", "rnn", "plane", "conv", "window")),

@@ -177,7 +177,7 @@ sgru_fpenv sgru_fpenv_enter(void)
 
 void sgru_fpenv_leave(sgru_fpenv saved) { __asm__ volatile("vmsr fpscr, %0" : : "r"((uint32_t)saved.control)); }
 
-#elif defined(__riscv_flen)
+#elif defined(__riscv_flen) || defined(__riscv_zfinx)
 sgru_fpenv sgru_fpenv_enter(void)
 {
     unsigned long fcsr;
@@ -187,7 +187,14 @@ sgru_fpenv sgru_fpenv_enter(void)
 
 void sgru_fpenv_leave(sgru_fpenv saved) { __asm__ volatile("csrw fcsr, %0" : : "r"((unsigned long)saved.control)); }
 
-#else /* software floats have no modes */
+/* Floats in software, and WebAssembly's, have no modes. Of any other processor nothing is assumed: whoever builds for one says
+ * SGRU_PLAIN_FLOATS, a promise that it rounds to nearest, keeps subnormals and traps nothing whenever the library is called.
+ * What becomes of the exception flags is then open. */
+#elif defined(SGRU_PLAIN_FLOATS) || defined(__wasm__) || defined(__arm__) || defined(__riscv) ||                       \
+    defined(__mips_soft_float) || defined(_SOFT_FLOAT) || defined(__loongarch_soft_float)
 sgru_fpenv sgru_fpenv_enter(void) { return (sgru_fpenv){0, 0}; }
 void sgru_fpenv_leave(sgru_fpenv saved) { (void)saved; }
+
+#else
+#error "the floating-point modes of this processor are not known: see SGRU_PLAIN_FLOATS in cpu.c"
 #endif

@@ -19,6 +19,13 @@
 #error "floats must be evaluated as floats: on 32-bit x86 build with -msse2 -mfpmath=sse"
 #endif
 
+/* Not on a step's way: small rather than fast. */
+#ifdef __GNUC__
+#define SGRU_COLD __attribute__((cold))
+#else
+#define SGRU_COLD
+#endif
+
 #define SGRU_NONE 0xFFFFFFFFu /* an absent operand */
 #define SGRU_MAX_RANK 8
 #define SGRU_MAX_ELEMENTS 0x7FFFFFFFu
@@ -84,17 +91,29 @@ struct sgru_stream {
     uint32_t taken; /* by the call that is in progress (claim.h) */
 };
 
+/* Elements of a tensor: every offset + Σ i_k · strides[k] with i_k < dims[k]. */
+typedef struct sgru_walk {
+    int32_t offset;
+    uint32_t rank;
+    const uint32_t *dims, *strides;
+    uint32_t words[2 * 3]; /* for lists that stand nowhere else */
+} sgru_walk;
+
 /* One row of the table of operators. `check` looks at everything `run` will rely on: it is the only thing between a hostile
  * image and memory. It also states the scratch bytes that a run needs: scratch[0] of one frame and, where a block needs more,
  * scratch[1]. `run` handles frame `first` .. `first + frames`. */
 typedef struct sgru_op_def {
     uint16_t n_in, n_out;
-    uint16_t n_params; /* at least: lists of dimensions follow, and check() counts them */
+    uint16_t n_params; /* and, where it has lists of dimensions, their words, which check() counts */
     int (*check)(const sgru_model *m, const sgru_op *op, size_t *scratch);
     int (*run)(const sgru_stream *s, const sgru_op *op, size_t first, size_t frames);
     int shares; /* which bytes an output may have in common with another operand */
     int (*carries)(const sgru_model *m,
                    const sgru_op *op); /* takes its states from frame to frame itself; NULL: never */
+    uint64_t (*work)(const sgru_model *m, const sgru_op *op); /* operations of one frame, as sgru_model_ops counts */
+    int has_lists;
+    int (*part)(const sgru_op *op, uint32_t i, sgru_walk *walk); /* where it reads or writes no more of operand i than
+                                                                    this; NULL, or 0: all of it */
 } sgru_op_def;
 
 /* None, or the order of an operator's work would show; all of it, element for element; or any. */
@@ -213,6 +232,14 @@ int sgru_walk_fits(uint64_t count, int64_t offset, uint32_t rank, const uint32_t
 
 /* The product of dims, or 0 where one is 0 or it exceeds SGRU_MAX_ELEMENTS. */
 uint64_t sgru_product(uint32_t rank, const uint32_t *dims);
+
+/* Whether every byte of the arena that an operator or the caller reads was written before in the same frame (written.c). Then
+ * nothing passes through it from frame to frame, or from slot to slot. */
+int sgru_reads_are_written(const sgru_model *m);
+
+/* A float by its bits, for the checks: the caller may have unmasked traps, which a signalling NaN springs. */
+static inline int is_finite_float(uint32_t bits) { return (bits & 0x7F800000u) != 0x7F800000u; }
+static inline int is_at_least_zero(uint32_t bits) { return bits <= 0x7F800000u || bits == 0x80000000u; }
 
 /* ---- operands at run time ---- */
 

@@ -3,7 +3,7 @@
 #include "internal.h"
 
 #define HEADER_SIZE 128
-#define MAX_TENSORS (1u << 20)
+#define MAX_TENSORS (1u << 20)       /* and operators; lists are no longer: sizes of all tables fit 32 bits */
 #define MAX_AREA ((uint64_t)1 << 40) /* bytes of arena or state: offsets can be added without care */
 
 static const unsigned char magic[8] = {'S', 'G', 'R', 'U', '\r', '\n', 0x1A, '\n'};
@@ -42,12 +42,12 @@ int sgru_walk_fits(uint64_t count, int64_t offset, uint32_t rank, const uint32_t
     return low >= 0 && high < (int64_t)count;
 }
 
-static int section_fits(const sgru_header *h, uint64_t offset, uint64_t size)
+static SGRU_COLD int section_fits(const sgru_header *h, uint64_t offset, uint64_t size)
 {
     return offset % 64 == 0 && offset >= HEADER_SIZE && offset <= h->file_size && size <= h->file_size - offset;
 }
 
-static int check_header(const sgru_header *h, size_t size)
+static SGRU_COLD int check_header(const sgru_header *h, size_t size)
 {
     if (size < HEADER_SIZE || memcmp(h->magic, magic, 8) != 0) return SGRU_E_FORMAT;
     if (h->version != 1) return SGRU_E_VERSION;
@@ -59,20 +59,30 @@ static int check_header(const sgru_header *h, size_t size)
         !section_fits(h, h->words, (uint64_t)h->n_words * 4) || !section_fits(h, h->strings, h->strings_size) ||
         !section_fits(h, h->json, h->json_size) || !section_fits(h, h->data, h->data_size))
         return SGRU_E_FORMAT;
+    if (h->n_inputs > h->n_tensors || h->n_outputs > h->n_tensors || h->n_states > h->n_tensors) return SGRU_E_FORMAT;
     const char *strings = (const char *)h + h->strings;
     return strings[0] == 0 && strings[h->strings_size - 1] == 0 ? SGRU_OK : SGRU_E_FORMAT;
 }
 
 static int is_weight_dtype(uint32_t dtype) { return dtype == SGRU_F32 || dtype == SGRU_F16 || dtype == SGRU_I8; }
 
-static int check_tensor(sgru_model *m, const sgru_tensor_rec *t)
+/* What an image leaves free today may mean something in another version. */
+static SGRU_COLD int is_blank(const uint32_t *words, uint32_t n)
+{
+    while (n && !words[n - 1]) n--;
+    return n == 0;
+}
+
+static SGRU_COLD int check_tensor(sgru_model *m, const sgru_tensor_rec *t)
 {
     const sgru_header *h = header_of(m);
     if (!dtype_size(t->dtype) || t->kind > KIND_STATE || t->rank > SGRU_MAX_RANK || t->layout > LAYOUT_PACKED) return 0;
     if (t->layout == LAYOUT_PACKED && (t->rank != 2 || t->kind != KIND_CONST || !is_weight_dtype(t->dtype))) return 0;
     uint64_t count = t->layout == LAYOUT_PACKED ? packed_elements(t) : sgru_product(t->rank, t->dims);
     if (t->name >= h->strings_size || !sgru_product(t->rank, t->dims) || count > SGRU_MAX_ELEMENTS) return 0;
-    if (t->offset > MAX_AREA || t->offset % dtype_size(t->dtype) != 0) return 0;
+    if (t->offset > MAX_AREA || t->offset % dtype_size(t->dtype) != 0 || !is_blank(t->zero, 3)) return 0;
+    for (uint32_t i = t->rank; i < SGRU_MAX_RANK; i++)
+        if (t->dims[i] != 1) return 0;
     uint64_t end = t->offset + count * dtype_size(t->dtype); /* where size_t has 32 bits, bytes_of() relies on this */
     if (t->kind == KIND_CONST) return t->offset % 64 == 0 && end <= h->data_size;
     size_t *area = t->kind == KIND_ARENA ? &m->arena_size : &m->state_size;
@@ -82,7 +92,7 @@ static int check_tensor(sgru_model *m, const sgru_tensor_rec *t)
 }
 
 /* Matrices of 8 bits are read as a whole, so they lie in the order of their records and apart: all of it is one pass over the data. */
-static int check_integers(const sgru_model *m)
+static SGRU_COLD int check_integers(const sgru_model *m)
 {
     uint64_t end = 0;
     for (uint32_t i = 0; i < m->n_tensors; i++) {
@@ -95,16 +105,16 @@ static int check_integers(const sgru_model *m)
 }
 
 /* A state's reset value: a constant of the same dtype and count. */
-static int check_reset(const sgru_model *m, const sgru_tensor_rec *t)
+static SGRU_COLD int check_reset(const sgru_model *m, const sgru_tensor_rec *t)
 {
-    if (t->kind != KIND_STATE || t->reset == SGRU_NONE) return 1;
-    if (t->reset >= m->n_tensors) return 0;
+    if (t->reset == SGRU_NONE) return 1;
+    if (t->kind != KIND_STATE || t->reset >= m->n_tensors) return 0;
     const sgru_tensor_rec *value = tensor_of(m, t->reset);
     return value->kind == KIND_CONST && value->dtype == t->dtype && value->layout == t->layout &&
            count_of(value) == count_of(t);
 }
 
-static int check_list(const sgru_model *m, const uint32_t *ids, uint32_t n, int kind)
+static SGRU_COLD int check_list(const sgru_model *m, const uint32_t *ids, uint32_t n, int kind)
 {
     for (uint32_t i = 0; i < n; i++)
         if (ids[i] >= m->n_tensors || tensor_of(m, ids[i])->kind != kind) return 0;
@@ -113,7 +123,7 @@ static int check_list(const sgru_model *m, const uint32_t *ids, uint32_t n, int 
 
 /* The listed states lie one after the other, and every other state tensor inside of one, of its dtype: what a call looks at and takes
  * back is all of the state. */
-static int check_states(const sgru_model *m, const uint32_t *ids, uint32_t n)
+static SGRU_COLD int check_states(const sgru_model *m, const uint32_t *ids, uint32_t n)
 {
     size_t end = 0;
     for (uint32_t i = 0; i < n; i++) {
@@ -138,7 +148,7 @@ static int check_states(const sgru_model *m, const uint32_t *ids, uint32_t n)
 }
 
 /* Ids are known, or absent (the operator's own check decides whether it may be); outputs can be written. */
-static int check_ids(const sgru_model *m, const sgru_op *op)
+static SGRU_COLD int check_ids(const sgru_model *m, const sgru_op *op)
 {
     for (uint32_t i = 0; i < op->n_in + op->n_out; i++) {
         if (op->in[i] == SGRU_NONE) continue;
@@ -148,13 +158,13 @@ static int check_ids(const sgru_model *m, const sgru_op *op)
     return 1;
 }
 
-static int overlap(const sgru_tensor_rec *a, const sgru_tensor_rec *b)
+static SGRU_COLD int overlap(const sgru_tensor_rec *a, const sgru_tensor_rec *b)
 {
     return a->kind == b->kind && a->offset < b->offset + bytes_of(b) && b->offset < a->offset + bytes_of(a);
 }
 
 /* No output has bytes of another operand, but as far as the operator's kind allows it. */
-static int check_shares(const sgru_model *m, const sgru_op *op, int shares)
+static SGRU_COLD int check_shares(const sgru_model *m, const sgru_op *op, int shares)
 {
     for (uint32_t o = op->n_in; o < op->n_in + op->n_out && shares != SHARES_ANYTHING; o++)
         for (uint32_t i = 0; i < o; i++) {
@@ -166,16 +176,18 @@ static int check_shares(const sgru_model *m, const sgru_op *op, int shares)
     return 1;
 }
 
-static int check_op(sgru_model *m, uint32_t index)
+static SGRU_COLD int check_op(sgru_model *m, uint32_t index)
 {
     const sgru_header *h = header_of(m);
     const sgru_op_rec *rec = (const sgru_op_rec *)(m->image + h->ops) + index;
     uint64_t words = (uint64_t)rec->n_in + rec->n_out + rec->n_params;
-    if (rec->first > h->n_words || words > h->n_words - rec->first || rec->name >= h->strings_size)
+    if (rec->first > h->n_words || words > h->n_words - rec->first || rec->name >= h->strings_size ||
+        !is_blank(rec->zero, 4))
         return SGRU_E_FORMAT;
     sgru_op op = op_of(m, index);
     const sgru_op_def *def = sgru_find_op(rec->code);
-    if (!def || rec->n_in != def->n_in || rec->n_out != def->n_out || rec->n_params < def->n_params)
+    if (!def || rec->n_in != def->n_in || rec->n_out != def->n_out || rec->n_params < def->n_params ||
+        (rec->n_params > def->n_params && !def->has_lists))
         return SGRU_E_OPERATOR;
     if (!check_ids(m, &op)) return SGRU_E_FORMAT;
     size_t scratch[2] = {0, 0};
@@ -187,7 +199,7 @@ static int check_op(sgru_model *m, uint32_t index)
 }
 
 /* Whether an operator writes a state that must be looked at after each frame. Then a block cannot run operator by operator. */
-static int moves_state(const sgru_model *m, const sgru_op *op)
+static SGRU_COLD int moves_state(const sgru_model *m, const sgru_op *op)
 {
     const sgru_op_def *def = sgru_find_op(op->code);
     if (def->carries && def->carries(m, op)) return 0;
@@ -197,7 +209,7 @@ static int moves_state(const sgru_model *m, const sgru_op *op)
 }
 
 /* ... or whether two different operators touch the same bytes of state. */
-static int states_are_shared(const sgru_model *m)
+static SGRU_COLD int states_are_shared(const sgru_model *m)
 {
     enum { MOST = 64 };
     struct {
@@ -220,7 +232,36 @@ static int states_are_shared(const sgru_model *m)
     return 0;
 }
 
-static int check_contents(sgru_model *m)
+static SGRU_COLD uint64_t work_of(const sgru_model *m, uint32_t index)
+{
+    sgru_op op = op_of(m, index);
+    return sgru_find_op(op.code)->work(m, &op);
+}
+
+/* The operators, which are not to take more than `left` operations. */
+static SGRU_COLD int check_ops(sgru_model *m, uint64_t left)
+{
+    for (uint32_t i = 0; i < m->n_ops; i++) {
+        int status = check_op(m, i);
+        if (status) return status;
+        uint64_t work = work_of(m, i);
+        if (work > left) return SGRU_E_WORK;
+        left -= work;
+    }
+    return sgru_reads_are_written(m) ? SGRU_OK : SGRU_E_OPERATOR;
+}
+
+uint64_t sgru_model_ops(const sgru_model *m)
+{
+    uint64_t all = 0;
+    for (uint32_t i = 0; m && i < m->n_ops; i++) {
+        uint64_t work = work_of(m, i);
+        all = work > UINT64_MAX - all ? UINT64_MAX : all + work;
+    }
+    return all;
+}
+
+static SGRU_COLD int check_contents(sgru_model *m, uint64_t max_ops)
 {
     const sgru_header *h = header_of(m);
     for (uint32_t i = 0; i < m->n_tensors; i++)
@@ -235,14 +276,15 @@ static int check_contents(sgru_model *m)
         !check_list(m, ids + h->n_inputs + h->n_outputs, h->n_states, KIND_STATE) ||
         !check_states(m, ids + h->n_inputs + h->n_outputs, h->n_states))
         return SGRU_E_FORMAT;
-    for (uint32_t i = 0; i < m->n_ops; i++) {
-        int status = check_op(m, i);
-        if (status) return status;
-    }
-    return SGRU_OK;
+    return check_ops(m, max_ops);
 }
 
 int sgru_model_open(sgru_model *model, const void *image, size_t size)
+{
+    return sgru_model_open_within(model, image, size, UINT64_MAX);
+}
+
+int sgru_model_open_within(sgru_model *model, const void *image, size_t size, uint64_t max_ops)
 {
     if (!model || !image || (uintptr_t)image % 64 != 0) return SGRU_E_ARGUMENT;
     int status = check_header(image, size);
@@ -255,7 +297,7 @@ int sgru_model_open(sgru_model *model, const void *image, size_t size)
                     .n_states = h->n_states,
                     .n_tensors = h->n_tensors,
                     .n_ops = h->n_ops};
-    status = check_contents(&m);
+    status = check_contents(&m, max_ops);
     if (status) return status;
     m.frame_by_frame = (uint32_t)states_are_shared(&m);
     *model = m;
@@ -294,6 +336,7 @@ const char *sgru_strerror(int status)
         "this machine does not have that instruction set",
         "no open slot of this pool, or one that stands twice in a step; no slot has moved",
         "another call is in progress on this stream or pool: one thread at a time",
+        "a step takes more operations than the caller allows",
     };
     return status >= 0 && (size_t)status < sizeof texts / sizeof *texts ? texts[status] : "unknown status";
 }

@@ -98,8 +98,9 @@ int sgru_settle(const sgru_stream *s, unsigned char *state)
         const sgru_port *p = s->states + i;
         float *h = (float *)(state + (p->at - s->state));
         if (!p->floats) continue;
-        if (s->flags & SGRU_PASS_NONFINITE) s->k->tidy(p->floats, h, h);
-        else if (!s->k->finite(p->floats, h)) return SGRU_E_NONFINITE;
+        if (s->k->finite(p->floats, h)) continue; /* untouched: the flag is to change no finite bit */
+        if (!(s->flags & SGRU_PASS_NONFINITE)) return SGRU_E_NONFINITE;
+        s->k->tidy(p->floats, h, h);
     }
     return SGRU_OK;
 }

@@ -24,8 +24,8 @@
  * same code. In both cases the state is as it was before the call. With SGRU_PASS_NONFINITE both are let through:
  * sigmoid(-inf, +inf, NaN) = 0, 1, NaN; tanh = -1, 1, NaN; relu and clip keep NaN; sums follow IEEE 754, but those of
  * 8-bit weights are NaN where an input of theirs is not finite; every NaN that reaches an output or a state is written as
- * 0x7FC00000. Subnormal inputs count as zero, and a state below 2^-64 becomes zero. The caller's rounding mode, flush
- * modes and exception flags neither matter nor change. */
+ * 0x7FC00000. Subnormal inputs count as zero, and what a GRU, LSTM or RNN keeps below 2^-64 becomes zero. The caller's
+ * rounding mode, flush modes and exception flags neither matter nor change. */
 #ifndef STREAMGRU_H
 #define STREAMGRU_H
 
@@ -52,8 +52,9 @@ extern "C" {
 #define SGRU_E_ISA 10      /* this machine does not have that instruction set */
 #define SGRU_E_SLOT 11     /* no open slot of this pool, or one that stands twice in a step; no slot has moved */
 #define SGRU_E_BUSY 12     /* another call is in progress on this stream or pool; nothing was done */
+#define SGRU_E_WORK 13     /* a step takes more operations than the caller allows */
 
-#define SGRU_PASS_NONFINITE 1u /* stream flag: let NaN and infinity through, as the equations give them */
+#define SGRU_PASS_NONFINITE 1u /* stream flag: let NaN and infinity through; no finite bit changes */
 
 #define SGRU_INPUT 0
 #define SGRU_OUTPUT 1
@@ -89,6 +90,12 @@ typedef struct sgru_tensor_info {
 /* Checks a whole image and fills *model; the image is used in place. SGRU_OK, _E_ARGUMENT, _E_FORMAT, _E_VERSION,
  * _E_CHECKSUM, _E_OPERATOR. */
 int sgru_model_open(sgru_model *model, const void *image, size_t size);
+
+/* The same, and SGRU_E_WORK where a step would take more than max_ops operations. sgru_model_ops: how many it takes, counted from the
+ * shapes alone: multiply-adds and what is computed for each element, whole vectors and calls of kernels included, rather too many
+ * than too few. 10^9 take about a second at most, on one core with plain C kernels. */
+int sgru_model_open_within(sgru_model *model, const void *image, size_t size, uint64_t max_ops);
+uint64_t sgru_model_ops(const sgru_model *model);
 
 /* Describes input, output or state number `index`. SGRU_OK, _E_ARGUMENT. */
 int sgru_tensor(const sgru_model *model, int kind, uint32_t index, sgru_tensor_info *info);

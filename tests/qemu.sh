@@ -15,7 +15,7 @@ need riscv64-linux-gnu-gcc 'gcc-riscv64-linux-gnu libc6-dev-riscv64-cross'
 
 common="random_grus operators rare_functions checkkernels"
 vectors="$common random_cells convolutions"
-narrow="$common wide_images environment"
+narrow="$common wide_images environment border"
 
 # build FOLDER PROGRAMS COMPILER...
 build() {
@@ -44,8 +44,8 @@ run() {
 }
 digests() { grep -o 'digest [0-9a-f]*' "$1" | sort -u; }
 
-build host "$vectors wide_images environment" cc
-run host host "$vectors wide_images environment"
+build host "$vectors wide_images environment border" cc
+run host host "$vectors wide_images environment border"
 
 jobs=()
 run x86-64-without-avx host "$common" qemu-x86_64 -cpu Nehalem & jobs+=($!)

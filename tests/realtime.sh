@@ -34,3 +34,7 @@ $out/realtime "$@"
 
 echo "== the time of a step beside the machine's own jitter"
 $out/realtime --jitter
+
+echo "== the time of a step by the magnitude of its numbers"
+tests/cc.sh tests/kernels/magnitudes.c $out/magnitudes
+$out/magnitudes

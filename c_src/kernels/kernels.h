@@ -56,8 +56,8 @@ enum {
     F_SIN,
     F_COS,
     F_THRESHOLDED_RELU_EQ,
-    F_SETTLE,
-    F_COUNT
+    F_COUNT,           /* an image names those up to here */
+    F_SETTLE = F_COUNT /* the end of a cell's step */
 };
 
 /* Functions of two elements. */
@@ -82,6 +82,16 @@ enum {
     B_OR,
     B_XOR
 };
+
+/* What a function of one element costs, in additions: about, and rather too much. */
+static inline unsigned sgru_unary_cost(unsigned f)
+{
+    const uint64_t plain = 1u << F_IDENTITY | 1u << F_RELU | 1u << F_LEAKY_RELU | 1u << F_HARD_SIGMOID |
+                           1u << F_THRESHOLDED_RELU | 1u << F_AFFINE | 1u << F_CLIP | 1u << F_NEG | 1u << F_ABS |
+                           1u << F_SIGN | 1u << F_HARD_SWISH | 1u << F_NOT;
+    return plain >> f & 1 ? 2 : f == F_SIN || f == F_COS ? 128 : 16;
+}
+static inline unsigned sgru_binary_cost(unsigned f) { return f == B_POW || f == B_MOD || f == B_FMOD ? 128 : 2; }
 
 /* A build for one model (streamgru embed) names the functions it needs, a bit each: the code of the others is left out, and a
  * model that wants them is refused. */

@@ -86,7 +86,7 @@ static memory memory_of(const conv *c, unsigned char *scratch)
     return (memory){(sgru_tap *)scratch, (uint32_t *)counts, (float *)planes, (float *)strips};
 }
 
-static int check(const sgru_model *m, const sgru_op *op, size_t *scratch, int transposed)
+static SGRU_COLD int check(const sgru_model *m, const sgru_op *op, size_t *scratch, int transposed)
 {
     const uint32_t *p = op->params;
     uint32_t x[] = {p[P_N], p[P_C], p[P_H], p[P_W]}, y[] = {p[P_N], p[P_M], p[P_OH], p[P_OW]};
@@ -190,20 +190,57 @@ static int run(const sgru_stream *s, const sgru_op *op, size_t first, size_t fra
     return SGRU_OK;
 }
 
-static int conv_check(const sgru_model *m, const sgru_op *op, size_t *scratch) { return check(m, op, scratch, 0); }
+/* Elements of a kernel's axis that an output meets, at most. */
+static SGRU_COLD uint64_t met(const axis *a)
+{
+    return (uint64_t)(a->transposed ? (a->kernel + a->stride - 1) / a->stride : a->kernel);
+}
+
+/* Every tap of every output, in whole vectors of those that lie in one row; the functions after it; the planes and the taps. */
+static SGRU_COLD uint64_t work(const sgru_op *op, int transposed)
+{
+    conv c;
+    if (!conv_of(&c, op, transposed)) return UINT64_MAX; /* the check has seen it */
+    uint64_t columns = ((uint64_t)c.p.w.out + c.parts_w - 1) / c.parts_w, rows = (uint64_t)c.p.h.out * c.parts_w;
+    uint64_t taps = c.C * met(&c.p.h) * met(&c.p.w), images = (uint64_t)c.N * c.groups;
+    uint64_t row = times(c.M, times(whole_vectors(columns), taps + sgru_unary_cost(op->params[P_F])));
+    uint64_t planes = times(images, plane_memory(&c.p, c.C) * 2);
+    return plus(times(times(images, rows), plus(row, SGRU_CALL)), plus(planes, (uint64_t)c.T * SGRU_STRANGE));
+}
+
+static SGRU_COLD uint64_t conv_work(const sgru_model *m, const sgru_op *op)
+{
+    (void)m;
+    return work(op, 0);
+}
+
+static SGRU_COLD uint64_t transpose_work(const sgru_model *m, const sgru_op *op)
+{
+    (void)m;
+    return work(op, 1);
+}
+
+static SGRU_COLD int conv_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
+{
+    return check(m, op, scratch, 0);
+}
 
 static int conv_run(const sgru_stream *s, const sgru_op *op, size_t first, size_t frames)
 {
     return run(s, op, first, frames, 0);
 }
 
-const sgru_op_def sgru_op_conv = {3, 1, P_COUNT, conv_check, conv_run, SHARES_NOTHING, NULL};
+const sgru_op_def sgru_op_conv = {3, 1, P_COUNT, conv_check, conv_run, SHARES_NOTHING, NULL, conv_work, 0, NULL};
 
-static int transpose_check(const sgru_model *m, const sgru_op *op, size_t *scratch) { return check(m, op, scratch, 1); }
+static SGRU_COLD int transpose_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
+{
+    return check(m, op, scratch, 1);
+}
 
 static int transpose_run(const sgru_stream *s, const sgru_op *op, size_t first, size_t frames)
 {
     return run(s, op, first, frames, 1);
 }
 
-const sgru_op_def sgru_op_conv_transpose = {3, 1, P_COUNT, transpose_check, transpose_run, SHARES_NOTHING, NULL};
+const sgru_op_def sgru_op_conv_transpose = {
+    3, 1, P_COUNT, transpose_check, transpose_run, SHARES_NOTHING, NULL, transpose_work, 0, NULL};

@@ -4,7 +4,7 @@
 
 /* ---- AFFINE: n, M, K, activation, alpha, beta ---- */
 
-static int affine_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
+static SGRU_COLD int affine_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 {
     uint64_t n = op->params[0], M = op->params[1], K = op->params[2];
     return is_packed(m, op->in[1], M, K) && is_vector(m, op->in[0], SGRU_F32, n * K) &&
@@ -29,13 +29,20 @@ static int affine_run(const sgru_stream *s, const sgru_op *op, size_t first, siz
     return SGRU_OK;
 }
 
-const sgru_op_def sgru_op_affine = {3, 1, 6, affine_check, affine_run, SHARES_NOTHING, NULL};
+static SGRU_COLD uint64_t affine_work(const sgru_model *m, const sgru_op *op)
+{
+    (void)m;
+    uint64_t n = op->params[0], M = whole_vectors(op->params[1]);
+    return times(times(n, M), (uint64_t)op->params[2] + sgru_unary_cost(op->params[3]));
+}
+
+const sgru_op_def sgru_op_affine = {3, 1, 6, affine_check, affine_run, SHARES_NOTHING, NULL, affine_work, 0, NULL};
 
 /* ---- MATMUL: rank, M, N, K, a_row, b_row, batch[], a_strides[], b_strides[] ---- */
 
 /* The operand is [batch.., rows, columns] with these strides, the columns contiguous, inside its tensor. */
-static int matrices_fit(const sgru_model *m, uint32_t id, uint32_t rank, const uint32_t *batch, const uint32_t *strides,
-                        uint32_t rows, uint32_t columns, uint32_t row_stride)
+static SGRU_COLD int matrices_fit(const sgru_model *m, uint32_t id, uint32_t rank, const uint32_t *batch,
+                                  const uint32_t *strides, uint32_t rows, uint32_t columns, uint32_t row_stride)
 {
     uint32_t dims[SGRU_MAX_RANK + 2], steps[SGRU_MAX_RANK + 2];
     if (!is_plain(m, id, SGRU_F32) || row_stride > SGRU_MAX_ELEMENTS) return 0;
@@ -45,7 +52,7 @@ static int matrices_fit(const sgru_model *m, uint32_t id, uint32_t rank, const u
     return sgru_walk_fits(count_of(tensor_of(m, id)), 0, rank + 2, dims, steps);
 }
 
-static int matmul_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
+static SGRU_COLD int matmul_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 {
     (void)scratch;
     uint32_t rank = op->params[0], M = op->params[1], N = op->params[2], K = op->params[3];
@@ -78,4 +85,11 @@ static int matmul_run(const sgru_stream *s, const sgru_op *op, size_t first, siz
     return SGRU_OK;
 }
 
-const sgru_op_def sgru_op_matmul = {2, 1, 6, matmul_check, matmul_run, SHARES_NOTHING, NULL};
+static SGRU_COLD uint64_t matmul_work(const sgru_model *m, const sgru_op *op)
+{
+    (void)m;
+    uint64_t products = sgru_product(op->params[0], op->params + 6), M = op->params[1], K = op->params[3];
+    return times(times(products, M), plus(times(whole_vectors(op->params[2]), K), SGRU_CALL));
+}
+
+const sgru_op_def sgru_op_matmul = {2, 1, 6, matmul_check, matmul_run, SHARES_NOTHING, NULL, matmul_work, 1, NULL};

@@ -4,7 +4,7 @@
 
 /* ---- UNARY: function, alpha, beta ---- */
 
-static int unary_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
+static SGRU_COLD int unary_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 {
     (void)scratch;
     uint32_t f = op->params[0];
@@ -40,7 +40,12 @@ static int unary_run(const sgru_stream *s, const sgru_op *op, size_t first, size
     return SGRU_OK;
 }
 
-const sgru_op_def sgru_op_unary = {1, 1, 3, unary_check, unary_run, SHARES_ELEMENTS, NULL};
+static SGRU_COLD uint64_t unary_work(const sgru_model *m, const sgru_op *op)
+{
+    return (uint64_t)count_of(tensor_of(m, op->in[0])) * sgru_unary_cost(op->params[0]);
+}
+
+const sgru_op_def sgru_op_unary = {1, 1, 3, unary_check, unary_run, SHARES_ELEMENTS, NULL, unary_work, 0, NULL};
 
 /* ---- broadcasting: the rows of a walk over dims, with a stride for each operand ---- */
 
@@ -61,8 +66,8 @@ static int is_logic(uint32_t f) { return f >= B_AND && f <= B_XOR; }
 static int is_integer_function(uint32_t f) { return is_float_function(f) && f != B_POW && f != B_PRELU; }
 
 /* y may lie where x lies only if x is walked as y is. */
-static int walks_apart(const sgru_tensor_rec *x, const sgru_tensor_rec *y, uint32_t rank, const uint32_t *dims,
-                       const uint32_t *strides)
+static SGRU_COLD int walks_apart(const sgru_tensor_rec *x, const sgru_tensor_rec *y, uint32_t rank,
+                                 const uint32_t *dims, const uint32_t *strides)
 {
     int64_t step = 1;
     if (x->kind != y->kind || x->offset != y->offset) return 1;
@@ -71,7 +76,7 @@ static int walks_apart(const sgru_tensor_rec *x, const sgru_tensor_rec *y, uint3
     return 1;
 }
 
-static int binary_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
+static SGRU_COLD int binary_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 {
     (void)scratch;
     uint32_t f = op->params[0], rank = op->params[1];
@@ -187,11 +192,27 @@ static int binary_run(const sgru_stream *s, const sgru_op *op, size_t first, siz
     return SGRU_OK;
 }
 
-const sgru_op_def sgru_op_binary = {2, 1, 2, binary_check, binary_run, SHARES_ELEMENTS, NULL};
+/* n elements, in rows of the last of `dims`. */
+static SGRU_COLD uint64_t rows_work(uint32_t rank, const uint32_t *dims, unsigned cost)
+{
+    uint64_t n = sgru_product(rank, dims);
+    return n * cost + n / dims[rank - 1] * SGRU_CALL;
+}
+
+static SGRU_COLD uint64_t binary_work(const sgru_model *m, const sgru_op *op)
+{
+    uint32_t f = op->params[0], rank = op->params[1];
+    const uint32_t *steps = op->params + 1 + 2 * rank; /* of the last dimension, a's and then b's */
+    int is_plain_row =
+        tensor_of(m, op->in[0])->dtype == SGRU_F32 && is_float_function(f) && steps[0] <= 1 && steps[rank] <= 1;
+    return rows_work(rank, op->params + 2, (is_plain_row ? 0 : SGRU_STRANGE) + sgru_binary_cost(f));
+}
+
+const sgru_op_def sgru_op_binary = {2, 1, 2, binary_check, binary_run, SHARES_ELEMENTS, NULL, binary_work, 1, NULL};
 
 /* ---- WHERE: rank, dims[], c_strides[], a_strides[], b_strides[] ---- */
 
-static int where_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
+static SGRU_COLD int where_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 {
     (void)scratch;
     uint32_t rank = op->params[0];
@@ -225,4 +246,10 @@ static int where_run(const sgru_stream *s, const sgru_op *op, size_t first, size
     return SGRU_OK;
 }
 
-const sgru_op_def sgru_op_where = {3, 1, 1, where_check, where_run, SHARES_NOTHING, NULL};
+static SGRU_COLD uint64_t where_work(const sgru_model *m, const sgru_op *op)
+{
+    (void)m;
+    return rows_work(op->params[0], op->params + 1, SGRU_STRANGE);
+}
+
+const sgru_op_def sgru_op_where = {3, 1, 1, where_check, where_run, SHARES_NOTHING, NULL, where_work, 1, NULL};

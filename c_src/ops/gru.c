@@ -132,7 +132,7 @@ static void gru_step(const recurrent *u, float *gx)
 
 static const recurrent_kind gru = {3, 3, BIAS_X, LENS, 1, {{H0, YH, P_H0, P_YH}}, gru_step, step_single};
 
-static int gru_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
+static SGRU_COLD int gru_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 {
     uint64_t H = op->params[P_H];
     int lbr = op->params[P_LBR] == 1;
@@ -158,4 +158,16 @@ static int gru_run(const sgru_stream *s, const sgru_op *op, size_t first, size_t
 
 static int gru_carries(const sgru_model *m, const sgru_op *op) { return sgru_recurrent_carries(m, op, &gru); }
 
-const sgru_op_def sgru_op_gru = {N_IN, N_OUT, P_COUNT, gru_check, gru_run, SHARES_ANYTHING, gru_carries};
+static SGRU_COLD uint64_t gru_work(const sgru_model *m, const sgru_op *op)
+{
+    (void)m;
+    return sgru_recurrent_work(op, &gru);
+}
+
+static SGRU_COLD int gru_part(const sgru_op *op, uint32_t i, sgru_walk *walk)
+{
+    return sgru_recurrent_part(op, i, &gru, walk);
+}
+
+const sgru_op_def sgru_op_gru = {N_IN,        N_OUT,    P_COUNT, gru_check, gru_run, SHARES_ANYTHING,
+                                 gru_carries, gru_work, 0,       gru_part};

@@ -23,7 +23,7 @@ static int take_index(uint32_t dtype, const unsigned char *indices, size_t i, si
 
 /* ---- GATHER: outer, dim, inner, n ---- */
 
-static int gather_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
+static SGRU_COLD int gather_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 {
     (void)scratch;
     if (!is_any(m, op->in[0]) || !is_index_list(m, op->in[1]) || op->out[0] == SGRU_NONE) return 0;
@@ -50,7 +50,13 @@ static int gather_run(const sgru_stream *s, const sgru_op *op, size_t first, siz
     return SGRU_OK;
 }
 
-const sgru_op_def sgru_op_gather = {2, 1, 4, gather_check, gather_run, SHARES_NOTHING, NULL};
+static SGRU_COLD uint64_t gather_work(const sgru_model *m, const sgru_op *op)
+{
+    uint64_t rows = (uint64_t)op->params[0] * op->params[3];
+    return plus(count_of(tensor_of(m, op->out[0])), rows * SGRU_CALL);
+}
+
+const sgru_op_def sgru_op_gather = {2, 1, 4, gather_check, gather_run, SHARES_NOTHING, NULL, gather_work, 0, NULL};
 
 /* ---- what a scatter does to an element ---- */
 
@@ -80,7 +86,7 @@ static void combine(const sgru_kernels *k, uint32_t reduction, uint32_t dtype, s
 /* ---- GATHER_ELEMENTS: axis; SCATTER_ELEMENTS: axis, reduction ---- */
 
 /* The indices have data's rank and, beside the axis, lie within its dimensions. */
-static int indices_fit(const sgru_model *m, uint32_t data_id, uint32_t indices_id, uint32_t axis)
+static SGRU_COLD int indices_fit(const sgru_model *m, uint32_t data_id, uint32_t indices_id, uint32_t axis)
 {
     if (!is_any(m, data_id) || !is_index_list(m, indices_id)) return 0;
     const sgru_tensor_rec *data = tensor_of(m, data_id), *indices = tensor_of(m, indices_id);
@@ -126,7 +132,7 @@ static int locate(const index_walk *w, const unsigned char *indices, size_t i, s
     return 1;
 }
 
-static int gather_elements_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
+static SGRU_COLD int gather_elements_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 {
     (void)scratch;
     return indices_fit(m, op->in[0], op->in[1], op->params[0]) &&
@@ -148,9 +154,17 @@ static int gather_elements_run(const sgru_stream *s, const sgru_op *op, size_t f
     return SGRU_OK;
 }
 
-const sgru_op_def sgru_op_gather_elements = {2, 1, 1, gather_elements_check, gather_elements_run, SHARES_NOTHING, NULL};
+/* Each element that an index or an update names takes a call. */
+static SGRU_COLD uint64_t elements_work(const sgru_model *m, const sgru_op *op)
+{
+    uint32_t last = op->in[op->n_in - 1];
+    return plus(count_of(tensor_of(m, op->out[0])), times(count_of(tensor_of(m, last)), SGRU_CALL));
+}
 
-static int scatter_elements_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
+const sgru_op_def sgru_op_gather_elements = {
+    2, 1, 1, gather_elements_check, gather_elements_run, SHARES_NOTHING, NULL, elements_work, 0, NULL};
+
+static SGRU_COLD int scatter_elements_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 {
     (void)scratch;
     if (!indices_fit(m, op->in[0], op->in[1], op->params[0])) return 0;
@@ -176,8 +190,8 @@ static int scatter_elements_run(const sgru_stream *s, const sgru_op *op, size_t 
     return SGRU_OK;
 }
 
-const sgru_op_def sgru_op_scatter_elements = {3,   1, 2, scatter_elements_check, scatter_elements_run, SHARES_NOTHING,
-                                              NULL};
+const sgru_op_def sgru_op_scatter_elements = {
+    3, 1, 2, scatter_elements_check, scatter_elements_run, SHARES_NOTHING, NULL, elements_work, 0, NULL};
 
 /* ---- SCATTER_ND: reduction. indices [n.., depth]; each row is the place of a slice of data ---- */
 
@@ -193,7 +207,7 @@ static nd_shape nd_shape_of(const sgru_tensor_rec *data, const sgru_tensor_rec *
     return shape;
 }
 
-static int scatter_nd_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
+static SGRU_COLD int scatter_nd_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 {
     (void)scratch;
     if (!is_any(m, op->in[0]) || !is_index_list(m, op->in[1])) return 0;
@@ -225,4 +239,11 @@ static int scatter_nd_run(const sgru_stream *s, const sgru_op *op, size_t first,
     return SGRU_OK;
 }
 
-const sgru_op_def sgru_op_scatter_nd = {3, 1, 1, scatter_nd_check, scatter_nd_run, SHARES_NOTHING, NULL};
+static SGRU_COLD uint64_t scatter_nd_work(const sgru_model *m, const sgru_op *op)
+{
+    uint64_t all = count_of(tensor_of(m, op->out[0])), updates = count_of(tensor_of(m, op->in[2]));
+    return all + updates * SGRU_STRANGE + (uint64_t)count_of(tensor_of(m, op->in[1])) * SGRU_CALL;
+}
+
+const sgru_op_def sgru_op_scatter_nd = {
+    3, 1, 1, scatter_nd_check, scatter_nd_run, SHARES_NOTHING, NULL, scatter_nd_work, 0, NULL};

@@ -71,7 +71,7 @@ static void lstm_step(const recurrent *u, float *gx)
 
 static const recurrent_kind lstm = {4, 0, BIAS, LENS, 2, {{H0, YH, P_H0, P_YH}, {C0, YC, P_C0, P_YC}}, lstm_step, NULL};
 
-static int lstm_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
+static SGRU_COLD int lstm_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 {
     const uint32_t *p = op->params;
     uint64_t H = p[P_H];
@@ -97,4 +97,16 @@ static int lstm_run(const sgru_stream *s, const sgru_op *op, size_t first, size_
 
 static int lstm_carries(const sgru_model *m, const sgru_op *op) { return sgru_recurrent_carries(m, op, &lstm); }
 
-const sgru_op_def sgru_op_lstm = {N_IN, N_OUT, P_COUNT, lstm_check, lstm_run, SHARES_ANYTHING, lstm_carries};
+static SGRU_COLD uint64_t lstm_work(const sgru_model *m, const sgru_op *op)
+{
+    (void)m;
+    return sgru_recurrent_work(op, &lstm);
+}
+
+static SGRU_COLD int lstm_part(const sgru_op *op, uint32_t i, sgru_walk *walk)
+{
+    return sgru_recurrent_part(op, i, &lstm, walk);
+}
+
+const sgru_op_def sgru_op_lstm = {N_IN,         N_OUT,     P_COUNT, lstm_check, lstm_run, SHARES_ANYTHING,
+                                  lstm_carries, lstm_work, 0,       lstm_part};

@@ -89,7 +89,7 @@ static int row_is_sound(const int8_t *block, size_t row, size_t K)
 {
     size_t lines = sgru_lines_i8(K);
     int32_t sum = 0, given;
-    float scale;
+    uint32_t scale;
     for (size_t k = 0; k < lines * 4; k++) {
         int8_t w = block[k / 4 * 64 + row * 4 + k % 4];
         if (w == -128 || (k >= K && w)) return 0;
@@ -97,7 +97,7 @@ static int row_is_sound(const int8_t *block, size_t row, size_t K)
     }
     memcpy(&given, block + lines * 64 + row * 4, sizeof given);
     memcpy(&scale, block + lines * 64 + 64 + row * 4, sizeof scale);
-    return given == -128 * sum && scale - scale == 0.0f;
+    return given == -128 * sum && is_finite_float(scale);
 }
 
 int sgru_integers_are_sound(const sgru_tensor_rec *t, const void *data)

@@ -3,7 +3,7 @@
 
 /* ---- COPY: rank, src_offset, dst_offset, dims[], src_strides[], dst_strides[] ---- */
 
-static int copy_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
+static SGRU_COLD int copy_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 {
     (void)scratch;
     uint32_t rank = op->params[0];
@@ -36,7 +36,8 @@ static void copy_row(unsigned char *dst, ptrdiff_t dst_step, const unsigned char
 static void copy_walk(unsigned char *dst, const unsigned char *src, uint32_t rank, const uint32_t *dims,
                       const uint32_t *src_strides, const uint32_t *dst_strides, size_t size)
 {
-    ptrdiff_t src_step = rank ? (int32_t)*src_strides : 1, dst_step = rank ? (int32_t)*dst_strides : 1;
+    const int is_list = rank && *dims > 1; /* of one element the stride may be any number */
+    ptrdiff_t src_step = is_list ? (int32_t)*src_strides : 1, dst_step = is_list ? (int32_t)*dst_strides : 1;
     if (rank <= 1) {
         copy_row(dst, dst_step, src, src_step, rank ? *dims : 1, size);
         return;
@@ -59,11 +60,28 @@ static int copy_run(const sgru_stream *s, const sgru_op *op, size_t first, size_
     return SGRU_OK;
 }
 
-const sgru_op_def sgru_op_copy = {1, 1, 3, copy_check, copy_run, SHARES_ANYTHING, NULL};
+static SGRU_COLD uint64_t copy_work(const sgru_model *m, const sgru_op *op)
+{
+    (void)m;
+    uint32_t rank = op->params[0], last = 2 + rank; /* of dims */
+    uint64_t n = sgru_product(rank, op->params + 3);
+    int is_row = rank == 0 || (op->params[last + rank] == 1 && op->params[last + 2 * rank] == 1);
+    return is_row ? n + n / (rank ? op->params[last] : 1) * SGRU_CALL : n * SGRU_STRANGE;
+}
+
+static SGRU_COLD int copy_part(const sgru_op *op, uint32_t i, sgru_walk *walk)
+{
+    uint32_t rank = op->params[0];
+    const uint32_t *dims = op->params + 3;
+    *walk = (sgru_walk){(int32_t)op->params[1 + i], rank, dims, dims + (1 + i) * rank, {0}};
+    return 1;
+}
+
+const sgru_op_def sgru_op_copy = {1, 1, 3, copy_check, copy_run, SHARES_ANYTHING, NULL, copy_work, 1, copy_part};
 
 /* ---- FILL: the bits of one element ---- */
 
-static int fill_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
+static SGRU_COLD int fill_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 {
     (void)m, (void)scratch;
     return op->out[0] != SGRU_NONE;
@@ -83,13 +101,18 @@ static int fill_run(const sgru_stream *s, const sgru_op *op, size_t first, size_
     return SGRU_OK;
 }
 
-const sgru_op_def sgru_op_fill = {0, 1, 2, fill_check, fill_run, SHARES_NOTHING, NULL};
+static SGRU_COLD uint64_t fill_work(const sgru_model *m, const sgru_op *op)
+{
+    return times(count_of(tensor_of(m, op->out[0])), SGRU_STRANGE);
+}
+
+const sgru_op_def sgru_op_fill = {0, 1, 2, fill_check, fill_run, SHARES_NOTHING, NULL, fill_work, 0, NULL};
 
 /* ---- CAST between f32, i64, i32 and bool: truncation towards zero, saturating; NaN gives 0; bool is x != 0 ---- */
 
 static int is_castable(const sgru_tensor_rec *t) { return t->dtype <= SGRU_BOOL && t->layout == LAYOUT_ROWS; }
 
-static int cast_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
+static SGRU_COLD int cast_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 {
     (void)scratch;
     if (op->in[0] == SGRU_NONE || op->out[0] == SGRU_NONE) return 0;
@@ -145,4 +168,4 @@ static int cast_run(const sgru_stream *s, const sgru_op *op, size_t first, size_
     return SGRU_OK;
 }
 
-const sgru_op_def sgru_op_cast = {1, 1, 0, cast_check, cast_run, SHARES_NOTHING, NULL};
+const sgru_op_def sgru_op_cast = {1, 1, 0, cast_check, cast_run, SHARES_NOTHING, NULL, fill_work, 0, NULL};

@@ -46,6 +46,14 @@ static inline int need_scratch(size_t *scratch, uint64_t bytes)
     return bytes <= SIZE_MAX / 8 && bytes <= (uint64_t)1 << 40;
 }
 
+/* Sums and products of operations (sgru_model_ops), which end at the largest number. */
+static inline uint64_t plus(uint64_t a, uint64_t b) { return a > UINT64_MAX - b ? UINT64_MAX : a + b; }
+static inline uint64_t times(uint64_t a, uint64_t b) { return a && b > UINT64_MAX / a ? UINT64_MAX : a * b; }
+
+/* A call of a kernel takes as long as so many operations, and rows of fewer elements than a vector as long as whole ones. */
+enum { SGRU_CALL = 64, SGRU_STRANGE = 16 /* an element of a plain loop */ };
+static inline uint64_t whole_vectors(uint64_t n) { return (n + 15) / 16 * 16; }
+
 /* Calls `each` for every frame: the body of an operator that has no use for a whole block. */
 #define FOR_EACH_FRAME(f, first, frames) for (size_t f = (first); f < (first) + (frames); f++)
 

@@ -18,7 +18,7 @@ static int64_t key_of(uint32_t dtype, const unsigned char *p)
 
 /* ---- ARG: 0 max / 1 min, outer, n, inner, select_last ---- */
 
-static int arg_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
+static SGRU_COLD int arg_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 {
     (void)scratch;
     uint64_t count = sgru_product(3, op->params + 1);
@@ -56,7 +56,12 @@ static int arg_run(const sgru_stream *s, const sgru_op *op, size_t first, size_t
     return SGRU_OK;
 }
 
-const sgru_op_def sgru_op_arg = {1, 1, 5, arg_check, arg_run, SHARES_NOTHING, NULL};
+static SGRU_COLD uint64_t arg_work(const sgru_model *m, const sgru_op *op)
+{
+    return times(count_of(tensor_of(m, op->in[0])), SGRU_STRANGE);
+}
+
+const sgru_op_def sgru_op_arg = {1, 1, 5, arg_check, arg_run, SHARES_NOTHING, NULL, arg_work, 0, NULL};
 
 /* ---- TOPK: outer, n, inner, k, largest, sorted (they always are) ---- */
 
@@ -64,7 +69,7 @@ typedef struct ranked {
     int64_t key, index;
 } ranked;
 
-static int topk_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
+static SGRU_COLD int topk_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 {
     const uint32_t *p = op->params, out[] = {p[0], p[3], p[2]};
     uint64_t count = sgru_product(3, p), kept = sgru_product(3, out);
@@ -131,4 +136,12 @@ static int topk_run(const sgru_stream *s, const sgru_op *op, size_t first, size_
     return SGRU_OK;
 }
 
-const sgru_op_def sgru_op_topk = {1, 2, 6, topk_check, topk_run, SHARES_NOTHING, NULL};
+/* Each element may sink through all levels of the heap. */
+static SGRU_COLD uint64_t topk_work(const sgru_model *m, const sgru_op *op)
+{
+    unsigned levels = 1;
+    while (op->params[3] >> levels) levels++;
+    return times(count_of(tensor_of(m, op->in[0])), (uint64_t)(1 + levels) * SGRU_STRANGE);
+}
+
+const sgru_op_def sgru_op_topk = {1, 2, 6, topk_check, topk_run, SHARES_NOTHING, NULL, topk_work, 0, NULL};

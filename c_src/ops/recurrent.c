@@ -8,15 +8,15 @@ static size_t columns_at_once(size_t G) { return 16384 / G < 6 ? 6 : 16384 / G; 
 
 static size_t steps_at_once(size_t B, size_t G) { return columns_at_once(G) / B ? columns_at_once(G) / B : 1; }
 
-static int walk_fits(const sgru_model *m, uint32_t id, uint32_t offset, uint32_t rank, const uint32_t *dims,
-                     const uint32_t *strides)
+static SGRU_COLD int walk_fits(const sgru_model *m, uint32_t id, uint32_t offset, uint32_t rank, const uint32_t *dims,
+                               const uint32_t *strides)
 {
     return is_plain(m, id, SGRU_F32) &&
            sgru_walk_fits(count_of(tensor_of(m, id)), (int32_t)offset, rank, dims, strides);
 }
 
 /* x with as many elements as are read, so that its size bounds the time; y inside its tensor or absent. */
-static int sequences_fit(const sgru_model *m, const sgru_op *op)
+static SGRU_COLD int sequences_fit(const sgru_model *m, const sgru_op *op)
 {
     const uint32_t *p = op->params;
     const uint32_t x_dims[] = {p[P_T], p[P_B], p[P_I]}, x_strides[] = {p[P_X_T], p[P_X_B], 1};
@@ -28,7 +28,7 @@ static int sequences_fit(const sgru_model *m, const sgru_op *op)
 }
 
 /* The places where the states come from and go to, if any. */
-static int states_fit(const sgru_model *m, const sgru_op *op, const recurrent_kind *kind)
+static SGRU_COLD int states_fit(const sgru_model *m, const sgru_op *op, const recurrent_kind *kind)
 {
     const uint32_t *p = op->params;
     for (uint32_t i = 0; i < kind->n_states; i++) {
@@ -55,7 +55,7 @@ int sgru_recurrent_check(const sgru_model *m, const sgru_op *op, const recurrent
 {
     const uint32_t *p = op->params;
     const uint32_t sums[] = {p[P_B], kind->gates, p[P_H]};
-    if (!sgru_product(3, sums) || p[P_REVERSE] > 1 || !(param_f(op, P_CLIP) >= 0.0f)) return 0;
+    if (!sgru_product(3, sums) || p[P_REVERSE] > 1 || !is_at_least_zero(p[P_CLIP])) return 0;
     if (op->in[kind->lens] != SGRU_NONE && !is_vector(m, op->in[kind->lens], SGRU_I32, p[P_B])) return 0;
     uint64_t B = p[P_B], H = p[P_H], G = kind->gates * H, columns = columns_at_once((size_t)G);
     uint64_t q = q_bytes(m, op, kind), floats = B * H * (kind->n_states + kind->sums),
@@ -65,6 +65,35 @@ int sgru_recurrent_check(const sgru_model *m, const sgru_op *op, const recurrent
     return is_packed(m, op->in[W], G, p[P_I]) && is_optional_weight(m, op->in[kind->bias], G) && sequences_fit(m, op) &&
            states_fit(m, op, kind) && need_scratch(scratch, q + sizeof(float) * (floats + G * all)) &&
            need_scratch(scratch + 1, q + sizeof(float) * (floats + G * columns));
+}
+
+uint64_t sgru_recurrent_work(const sgru_op *op, const recurrent_kind *kind)
+{
+    const uint32_t *p = op->params;
+    uint64_t G = whole_vectors((uint64_t)kind->gates * p[P_H]);
+    return times((uint64_t)p[P_T] * p[P_B], times(G, (uint64_t)p[P_I] + p[P_H] + SGRU_CALL));
+}
+
+/* [T][B][n] elements from parameter `at` on, [B][n] where T is 0. */
+static SGRU_COLD int walk_at(const uint32_t *p, uint32_t at, uint32_t T, uint32_t n, sgru_walk *walk)
+{
+    uint32_t rank = T ? 3 : 2, first = 3 - rank;
+    const uint32_t words[] = {T, p[P_B], n, T ? p[at + 1] : 0, T ? p[at + 2] : p[at + 1], 1};
+    *walk = (sgru_walk){(int32_t)p[at], rank, walk->words + first, walk->words + 3 + first, {0}};
+    memcpy(walk->words, words, sizeof words);
+    return 1;
+}
+
+int sgru_recurrent_part(const sgru_op *op, uint32_t i, const recurrent_kind *kind, sgru_walk *walk)
+{
+    const uint32_t *p = op->params;
+    if (i == X) return walk_at(p, P_X, p[P_T], p[P_I], walk);
+    if (i == op->n_in) return walk_at(p, P_Y, p[P_T], p[P_H], walk);
+    for (uint32_t s = 0; s < kind->n_states; s++) {
+        if (i == kind->states[s].in) return walk_at(p, kind->states[s].from, 0, p[P_H], walk);
+        if (i == op->n_in + kind->states[s].out) return walk_at(p, kind->states[s].to, 0, p[P_H], walk);
+    }
+    return 0;
 }
 
 /* ---- run ---- */
@@ -184,7 +213,7 @@ static int span_of(const sgru_op *op, recurrent_state st, ptrdiff_t *low, ptrdif
 }
 
 /* The states have nothing in common, as they have nothing in the working memory. */
-static int are_apart(const sgru_model *m, const sgru_op *op, const recurrent_kind *kind)
+static SGRU_COLD int are_apart(const sgru_model *m, const sgru_op *op, const recurrent_kind *kind)
 {
     ptrdiff_t low[MOST_STATES], high[MOST_STATES];
     for (uint32_t i = 0; i < kind->n_states; i++) {

@@ -100,6 +100,10 @@ int sgru_recurrent_check(const sgru_model *m, const sgru_op *op, const recurrent
 
 int sgru_recurrent_carries(const sgru_model *m, const sgru_op *op, const recurrent_kind *kind);
 
+/* Operations of T steps, and the parts of x, y and the states that they read and write. */
+uint64_t sgru_recurrent_work(const sgru_op *op, const recurrent_kind *kind);
+int sgru_recurrent_part(const sgru_op *op, uint32_t i, const recurrent_kind *kind, sgru_walk *walk);
+
 int sgru_recurrent_run(const sgru_stream *s, const sgru_op *op, const recurrent_kind *kind, const void *cell,
                        size_t first, size_t frames);
 

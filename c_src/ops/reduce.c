@@ -3,7 +3,8 @@
 #include "ops.h"
 
 /* x and y have this dtype, x fills [outer, n, inner] and y `y_count` elements. */
-static int operands_fit(const sgru_model *m, const sgru_op *op, uint32_t dtype, const uint32_t *dims, uint64_t y_count)
+static SGRU_COLD int operands_fit(const sgru_model *m, const sgru_op *op, uint32_t dtype, const uint32_t *dims,
+                                  uint64_t y_count)
 {
     uint64_t count = sgru_product(3, dims);
     return count && is_vector(m, op->in[0], dtype, count) && is_vector(m, op->out[0], dtype, y_count);
@@ -18,7 +19,7 @@ enum { SUM, MEAN, MAX, MIN, PROD, L1, L2, SQUARES, LOG_SUM_EXP, FUNCTIONS };
 /* What joins two rows, or two integers. */
 static const uint8_t joins[FUNCTIONS] = {B_ADD, B_ADD, B_MAX, B_MIN, B_MUL, B_ADD, B_ADD, B_ADD, B_ADD};
 
-static int reduce_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
+static SGRU_COLD int reduce_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 {
     uint32_t f = op->params[0], n = op->params[2], inner = op->params[3], dtype = dtype_of(m, op->in[0]);
     int known = dtype == SGRU_F32 ? f < FUNCTIONS : is_integer(dtype) && f <= PROD;
@@ -112,11 +113,24 @@ static int reduce_run(const sgru_stream *s, const sgru_op *op, size_t first, siz
     return SGRU_OK;
 }
 
-const sgru_op_def sgru_op_reduce = {1, 1, 4, reduce_check, reduce_run, SHARES_NOTHING, NULL};
+/* [outer, n, inner] elements at `cost`, in as many calls of kernels as each order has. */
+static SGRU_COLD uint64_t rows_work(const uint32_t *dims, unsigned cost)
+{
+    uint64_t rows = (uint64_t)dims[0] * (dims[2] == 1 ? 1 : dims[1]);
+    return plus(sgru_product(3, dims) * cost, times(rows, 2 * SGRU_CALL));
+}
+
+static SGRU_COLD uint64_t reduce_work(const sgru_model *m, const sgru_op *op)
+{
+    (void)m;
+    return rows_work(op->params + 1, op->params[0] == LOG_SUM_EXP ? 32 : SGRU_STRANGE);
+}
+
+const sgru_op_def sgru_op_reduce = {1, 1, 4, reduce_check, reduce_run, SHARES_NOTHING, NULL, reduce_work, 0, NULL};
 
 /* ---- SOFTMAX: outer, n, inner, log ---- */
 
-static int softmax_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
+static SGRU_COLD int softmax_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 {
     return op->params[3] <= 1 && operands_fit(m, op, SGRU_F32, op->params, sgru_product(3, op->params)) &&
            need_scratch(scratch, 2 * sizeof(float) * (uint64_t)op->params[2]);
@@ -178,16 +192,22 @@ static int softmax_run(const sgru_stream *s, const sgru_op *op, size_t first, si
     return SGRU_OK;
 }
 
-const sgru_op_def sgru_op_softmax = {1, 1, 4, softmax_check, softmax_run, SHARES_NOTHING, NULL};
+static SGRU_COLD uint64_t softmax_work(const sgru_model *m, const sgru_op *op)
+{
+    (void)m;
+    return rows_work(op->params, op->params[3] ? 96 : 32); /* a logarithm calls exp for each element */
+}
+
+const sgru_op_def sgru_op_softmax = {1, 1, 4, softmax_check, softmax_run, SHARES_NOTHING, NULL, softmax_work, 0, NULL};
 
 /* ---- NORMALIZE: outer, n, epsilon ---- */
 
-static int normalize_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
+static SGRU_COLD int normalize_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 {
     (void)scratch;
     const uint32_t dims[] = {op->params[0], op->params[1], 1};
     return operands_fit(m, op, SGRU_F32, dims, sgru_product(3, dims)) && is_optional(m, op->in[1], dims[1]) &&
-           is_optional(m, op->in[2], dims[1]) && param_f(op, 2) >= 0.0f;
+           is_optional(m, op->in[2], dims[1]) && is_at_least_zero(op->params[2]);
 }
 
 /* y = (x - mean) / sqrt(variance + epsilon) · scale + shift. */
@@ -215,11 +235,19 @@ static int normalize_run(const sgru_stream *s, const sgru_op *op, size_t first, 
     return SGRU_OK;
 }
 
-const sgru_op_def sgru_op_normalize = {3, 1, 3, normalize_check, normalize_run, SHARES_NOTHING, NULL};
+static SGRU_COLD uint64_t normalize_work(const sgru_model *m, const sgru_op *op)
+{
+    (void)m;
+    const uint32_t dims[] = {op->params[0], op->params[1], 1};
+    return rows_work(dims, SGRU_STRANGE);
+}
+
+const sgru_op_def sgru_op_normalize = {3, 1,   3, normalize_check, normalize_run, SHARES_NOTHING, NULL, normalize_work,
+                                       0, NULL};
 
 /* ---- CUMSUM: outer, n, inner, exclusive, reverse ---- */
 
-static int cumsum_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
+static SGRU_COLD int cumsum_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 {
     (void)scratch;
     uint32_t dtype = dtype_of(m, op->in[0]);
@@ -261,4 +289,11 @@ static int cumsum_run(const sgru_stream *s, const sgru_op *op, size_t first, siz
     return SGRU_OK;
 }
 
-const sgru_op_def sgru_op_cumsum = {1, 1, 5, cumsum_check, cumsum_run, SHARES_NOTHING, NULL};
+static SGRU_COLD uint64_t cumsum_work(const sgru_model *m, const sgru_op *op)
+{
+    (void)m;
+    const uint32_t *p = op->params;
+    return times((uint64_t)p[0] * p[1], (uint64_t)p[2] * SGRU_STRANGE + SGRU_CALL);
+}
+
+const sgru_op_def sgru_op_cumsum = {1, 1, 5, cumsum_check, cumsum_run, SHARES_NOTHING, NULL, cumsum_work, 0, NULL};

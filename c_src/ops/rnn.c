@@ -22,7 +22,7 @@ static void rnn_step(const recurrent *u, float *gx)
 
 static const recurrent_kind rnn = {1, 0, BIAS, LENS, 1, {{H0, YH, P_H0, P_YH}}, rnn_step, NULL};
 
-static int rnn_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
+static SGRU_COLD int rnn_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 {
     return is_activation(op->params[P_F]) && is_packed(m, op->in[R], op->params[P_H], op->params[P_H]) &&
            sgru_recurrent_check(m, op, &rnn, scratch);
@@ -36,4 +36,16 @@ static int rnn_run(const sgru_stream *s, const sgru_op *op, size_t first, size_t
 
 static int rnn_carries(const sgru_model *m, const sgru_op *op) { return sgru_recurrent_carries(m, op, &rnn); }
 
-const sgru_op_def sgru_op_rnn = {N_IN, N_OUT, P_COUNT, rnn_check, rnn_run, SHARES_ANYTHING, rnn_carries};
+static SGRU_COLD uint64_t rnn_work(const sgru_model *m, const sgru_op *op)
+{
+    (void)m;
+    return sgru_recurrent_work(op, &rnn);
+}
+
+static SGRU_COLD int rnn_part(const sgru_op *op, uint32_t i, sgru_walk *walk)
+{
+    return sgru_recurrent_part(op, i, &rnn, walk);
+}
+
+const sgru_op_def sgru_op_rnn = {N_IN,        N_OUT,    P_COUNT, rnn_check, rnn_run, SHARES_ANYTHING,
+                                 rnn_carries, rnn_work, 0,       rnn_part};

@@ -36,7 +36,7 @@ static int plane_of(plane *p, const sgru_op *op)
            sgru_axis(&w, o[P_W], o[P_OW], o[P_KW], o[P_SW], o[P_PW], o[P_DW], 0) && sgru_plane(p, h, w);
 }
 
-static int pool_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
+static SGRU_COLD int pool_check(const sgru_model *m, const sgru_op *op, size_t *scratch)
 {
     const uint32_t *p = op->params;
     const uint32_t x[] = {p[P_N], p[P_C], p[P_H], p[P_W]}, y[] = {p[P_N], p[P_C], p[P_OH], p[P_OW]};
@@ -109,4 +109,16 @@ static int pool_run(const sgru_stream *s, const sgru_op *op, size_t first, size_
     return SGRU_OK;
 }
 
-const sgru_op_def sgru_op_pool = {1, 1, P_COUNT, pool_check, pool_run, SHARES_NOTHING, NULL};
+/* Every element of every window, a row of outputs at once; and the planes. */
+static SGRU_COLD uint64_t pool_work(const sgru_model *m, const sgru_op *op)
+{
+    (void)m;
+    plane plane;
+    if (!plane_of(&plane, op)) return UINT64_MAX; /* the check has seen it */
+    uint64_t channels = (uint64_t)op->params[P_N] * op->params[P_C];
+    uint64_t rows = (uint64_t)(plane.h.out * plane.h.kernel * plane.w.kernel);
+    uint64_t row = plus((uint64_t)plane.w.out, SGRU_CALL), counts = (uint64_t)(plane.w.out * plane.w.kernel);
+    return plus(counts, times(channels, plus(times(rows, row), plane_memory(&plane, 1) * 2)));
+}
+
+const sgru_op_def sgru_op_pool = {1, 1, P_COUNT, pool_check, pool_run, SHARES_NOTHING, NULL, pool_work, 0, NULL};

@@ -16,7 +16,7 @@ from streamgru._workshop import workshop
 from streamgru.errors import OptionError
 from streamgru.files import read_frames
 
-Answer = tuple[bool, dict[str, Any], str]  # whether what was asked holds; for machines; for people
+Answer = tuple[bool | int, dict[str, Any], str]  # whether it holds, or an exit code; for machines; for people
 
 
 def _demo(args: argparse.Namespace) -> Answer:
@@ -93,12 +93,13 @@ def _parity(args: argparse.Namespace) -> Answer:
         steps=args.steps,
         seed=args.seed,
         tolerance=args.tolerance,
+        oracle_seconds=args.oracle_seconds,
     )
     if args.html is not None:
         report.save_html(args.html)
     if args.out is not None:
         report.save(args.out)
-    return report.ok, report.to_dict(), report.line if args.ci else report.text()
+    return report.exit_code, report.to_dict(), report.line if args.ci else report.text()
 
 
 def _bench(args: argparse.Namespace) -> Answer:
@@ -229,13 +230,20 @@ def _add_parity(command: Add) -> None:
         "parity",
         _parity,
         "prove that the stream computes what onnxruntime and the module compute",
-        "streamgru parity model.onnx --module net:make --weights net.pt --steps 100000 --out report/",
+        "streamgru parity model.onnx --module net:make --weights net.pt --steps 100000 --out report/\n\n"
+        "exit code:\n  0 parity holds\n  1 it does not hold, or an error\n  2 the command line is wrong\n"
+        "  3 partial: nothing differs, but an implementation ended before the last step\n"
+        "  4 not proved: nothing to compare with, or the module could not be compared",
     )
     sub.add_argument("model", type=Path, help=".onnx, or the .sgru made of it")
     sub.add_argument("--onnx", type=Path, help="the graph, where the image does not find it")
     sub.add_argument("--steps", type=int, default=1000, help="random frames (default %(default)s)")
     sub.add_argument("--seed", type=int, default=0, help="of the frames")
     sub.add_argument("--tolerance", type=float, default=2e-6, help="largest difference allowed (default %(default)s)")
+    sub.add_argument(
+        "--oracle-seconds", type=float, default=120.0, metavar="SECONDS",
+        help="time limit of the float64 oracle; a verdict that it cuts short is PARTIAL (default %(default)g)",
+    )  # fmt: skip
     sub.add_argument("--module", metavar="MODULE:FACTORY", help="the PyTorch original; this code is run")
     _add_module_options(sub)
     sub.add_argument("--out", type=Path, metavar="FOLDER", help="write the certificate: parity.json and parity.html")

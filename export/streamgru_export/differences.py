@@ -32,14 +32,19 @@ class Trace:
         For each output, the steps it has a value for, ascending: int64 [n].
     values : mapping
         For each output, these values: [n, *frame].
-    note : str
-        What limits the run, such as a time budget; else empty.
+    ended : str
+        Why it has no more steps than it has, such as a time limit; empty where it ran to the end.
     """
 
     name: str
     steps: Mapping[str, NDArray[np.int64]]
     values: Mapping[str, Array]
-    note: str = ""
+    ended: str = ""
+
+    @property
+    def reached(self) -> int:
+        """How many steps it was taken through."""
+        return max((int(steps[-1]) + 1 for steps in self.steps.values() if len(steps)), default=0)
 
 
 @dataclass(frozen=True)
@@ -125,6 +130,11 @@ class Difference:
         """The largest difference of any output, over that output's scale. Infinite where nothing was
         compared."""
         return np.inf if self.problem else max((o.scaled for o in self.outputs), default=np.inf)
+
+    @property
+    def steps(self) -> int:
+        """How many steps were compared, of the output that both have at the most."""
+        return max((o.steps for o in self.outputs), default=0)
 
     @property
     def worst(self) -> Worst | None:

@@ -5,7 +5,7 @@ It runs no model. The frames of a seed are the same on every machine.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
@@ -14,6 +14,7 @@ import numpy.typing as npt
 from streamgru._types import Array
 from streamgru.errors import ShapeError
 from streamgru.model import Model
+from streamgru.tensors import TensorInfo
 
 if TYPE_CHECKING:
     import onnx
@@ -34,6 +35,11 @@ def id_tables(proto: onnx.ModelProto) -> dict[str, int]:
     return tables
 
 
+def length_inputs(model: Model) -> tuple[str, ...]:
+    """The inputs that say how long sequences are: in a stream each frame is one of length 1."""
+    return model.lengths.inputs
+
+
 def random_frames(model: Model, tables: Mapping[str, int], steps: int, seed: int) -> dict[str, Array]:
     """For each input [steps, *frame]: standard normal, or ids below the size of the table they index.
 
@@ -43,13 +49,7 @@ def random_frames(model: Model, tables: Mapping[str, int], steps: int, seed: int
     sequence = any(t.time_axis is not None for t in model.inputs)
     frames = {}
     for tensor in model.inputs:
-        shape = (steps, *tensor.shape)
-        if tensor.name in model.lengths.inputs:
-            values = np.ones(shape, tensor.dtype)
-        elif tensor.dtype.kind == "f":
-            values = rng.standard_normal(shape).astype(tensor.dtype)
-        else:
-            values = rng.integers(0, tables.get(tensor.name, FLAGS), shape).astype(tensor.dtype)
+        values = _random(model, tensor, tables, steps, rng)
         constant = sequence and tensor.time_axis is None
         frames[tensor.name] = np.repeat(values[:1], steps, axis=0) if constant else values
     return frames
@@ -78,3 +78,31 @@ def given_frames(model: Model, inputs: Given) -> dict[str, Array]:
     if len(set(lengths.values())) != 1 or 0 in lengths.values():
         raise ShapeError(f"the inputs must have the same number of frames, 1 or more: {lengths}")
     return frames
+
+
+def drawing(model: Model, tables: Mapping[str, int], seed: int) -> Callable[[str, int], Array]:
+    """`draw(name, count)` gives so many more random frames of an input: [count, *frame]."""
+    rng = np.random.default_rng([seed, 1])
+    tensors = {tensor.name: tensor for tensor in model.inputs}
+    return lambda name, count: _random(model, tensors[name], tables, count, rng)
+
+
+def drawing_from(frames: Mapping[str, Array], seed: int) -> Callable[[str, int], Array]:
+    """`draw(name, count)` gives so many of an input's frames, in random order: [count, *frame]."""
+    rng = np.random.default_rng([seed, 1])
+
+    def draw(name: str, count: int) -> Array:
+        given = frames[name]
+        chosen: Array = given[rng.permutation(np.arange(max(count, len(given))) % len(given))[:count]]
+        return chosen
+
+    return draw
+
+
+def _random(model: Model, tensor: TensorInfo, tables: Mapping[str, int], count: int, rng: np.random.Generator) -> Array:
+    shape = (count, *tensor.shape)
+    if tensor.name in length_inputs(model):
+        return np.ones(shape, tensor.dtype)
+    if tensor.dtype.kind == "f":
+        return rng.standard_normal(shape).astype(tensor.dtype)
+    return rng.integers(0, tables.get(tensor.name, FLAGS), shape).astype(tensor.dtype)

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
+import numpy as np
 import onnxruntime
 
 from streamgru._disk import read_bytes
-from streamgru._types import Array
+from streamgru._types import AnyDtype, Array
 from streamgru.errors import ModelError
 
 ERRORS_ARE_RAISED = 4  # the log level at which nothing is printed
@@ -29,6 +30,16 @@ class Session(Protocol):
     def get_inputs(self) -> list[Port]: ...
     def get_outputs(self) -> list[Port]: ...
     def run(self, outputs: Sequence[str] | None, feeds: Mapping[str, Array]) -> list[Array]: ...
+
+
+def as_dtype(kind: str) -> AnyDtype:
+    """What `Port.type` says, such as "tensor(float)". Object where NumPy has no such numbers."""
+    name = kind.removeprefix("tensor(").removesuffix(")")
+    known = {"float": "float32", "double": "float64", "float16": "float16", "bool": "bool"}
+    try:
+        return np.dtype(known.get(name, name))
+    except TypeError:
+        return np.dtype(object)
 
 
 def open_session(path: Path, threads: int = 1, *, optimised: bool = True) -> Session:

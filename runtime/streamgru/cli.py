@@ -1,7 +1,8 @@
 """The command line: each command is a thin call of the library.
 
 Exit code 0: what was asked holds. 1: it does not (an error, parity that fails). 2: the command line itself
-is wrong. With --json one JSON value goes to standard output, errors included, and nothing else.
+is wrong. 3 and 4: parity that is partial, or not proved. With --json one JSON value goes to standard output, errors
+included, and nothing else.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ from .errors import DataError, ModelError, StreamgruError
 from .files import read_frames, write_frames
 from .model import load
 
-Answer = tuple[bool, Json, str]  # whether what was asked holds; for machines; for people
+Answer = tuple[bool | int, Json, str]  # whether what was asked holds, or an exit code; for machines; for people
 Command = Callable[[argparse.Namespace], Answer]
 
 # The commands of the workshop, for where it is not installed.
@@ -39,12 +40,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     command: Command = args.command
     try:
         with needs_packages(f"streamgru {args.name}"):
-            ok, data, text = command(args)
+            done, data, text = command(args)
     except (StreamgruError, OSError, ValueError, ModuleNotFoundError) as error:
         return _fail(args, str(error))
     if args.json or text:
         _print(json.dumps(data, indent=2) if args.json else printable(text, keep="\n"))
-    return 0 if ok else 1
+    return int(not done) if isinstance(done, bool) else done
 
 
 def _print(text: str) -> None:

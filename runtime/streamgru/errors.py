@@ -117,4 +117,14 @@ class ExportError(StreamgruError):
 
 
 class ParityError(StreamgruError, AssertionError):
-    """A parity check did not hold."""
+    """A parity check did not hold, or proved nothing.
+
+    Attributes
+    ----------
+    verdict : str
+        "does not hold", "partial" or "not proved"; empty where it was not about a verdict.
+    """
+
+    def __init__(self, message: str, verdict: str = "") -> None:
+        super().__init__(message)
+        self.verdict = verdict

@@ -15,15 +15,23 @@ import numpy.typing as npt
 
 from ._disk import write_bytes
 from ._kernel import ffi, lib
-from ._options import as_path
+from ._options import as_path, whole_number
 from ._status import aligned, raise_for
 from ._threads import checked_threads, most_threads
 from ._types import Json
 from .bound import are_bound
-from .errors import ImageError
+from .errors import ImageError, ModelError
 from .layout import ALIGN, Dtype, header_of
 from .lengths import lengths_of
 from .tensors import FRAME_DTYPES, TensorInfo
+
+MAX_OPS = 10_000_000_000  # of a step, where nobody says otherwise: seconds at most
+UNLIMITED = 2**64 - 1
+
+
+def checked_ops(max_ops: object) -> int:
+    """The largest number of operations, None for any. OptionError where it is no whole number of 64 bits."""
+    return UNLIMITED if max_ops is None else whole_number("max_ops", max_ops, 0, UNLIMITED)
 
 
 class Image:
@@ -41,20 +49,26 @@ class Image:
     """
 
     def __init__(
-        self, image: bytes | mmap.mmap | npt.NDArray[np.uint8], name: str = "the image", *, threads: int = 1
+        self,
+        image: bytes | mmap.mmap | npt.NDArray[np.uint8],
+        name: str = "the image",
+        *,
+        threads: int = 1,
+        max_ops: int | None = MAX_OPS,
     ) -> None:
         """Open an image held in memory; it is copied where it can be written or does not lie on a 64-byte boundary.
 
-        ``name`` is what error messages call it; ``threads`` is for streams and pools that are not told themselves.
+        ``name`` is what error messages call it; ``threads`` is for streams and pools that are not told themselves;
+        ``max_ops`` is how many operations a step may take (:attr:`ops`), None for any number.
 
         Raises
         ------
         ImageError
             Not an image, truncated, altered, or of another version.
         ModelError
-            An operator that this release does not have.
+            An operator that this release does not have, or a step takes more than `max_ops`.
         OptionError
-            `threads` cannot be that.
+            `threads` or `max_ops` cannot be that.
         """
         try:
             memory: npt.NDArray[np.uint8] = np.frombuffer(image, np.uint8)
@@ -69,7 +83,13 @@ class Image:
         self.threads = checked_threads(threads)
         self._buffer = ffi.from_buffer(memory)
         self._c = ffi.new("sgru_model *")
-        raise_for(lib.sgru_model_open(self._c, self._buffer, len(memory)), name)
+        most = checked_ops(max_ops)
+        status = lib.sgru_model_open_within(self._c, self._buffer, len(memory), most)
+        if status == lib.SGRU_E_WORK:
+            raise ModelError(
+                f"{name}: a step takes more than {most:,} operations: give a larger max_ops= where you trust the model"
+            )
+        raise_for(status, name)
         self.metadata: Json = _metadata(memory, name)
         self.inputs = self._tensors(lib.SGRU_INPUT, self._c.n_inputs)
         self.outputs = self._tensors(lib.SGRU_OUTPUT, self._c.n_outputs)
@@ -143,6 +163,12 @@ class Image:
             "slot": (pools[1] - pools[0]) // 1024,
             "saved_state": lib.sgru_save_size(c),
         }
+
+    @property
+    def ops(self) -> int:
+        """Operations that a step takes, counted from the shapes: multiply-adds and what is computed for each element,
+        whole vectors and calls of kernels included, rather too many than too few."""
+        return int(lib.sgru_model_ops(self._c))
 
     def __repr__(self) -> str:
         names = [", ".join(map(str, part)) or "none" for part in (self.inputs, self.outputs, self.states)]

@@ -66,6 +66,7 @@ def describe(path: Path) -> Json:
         "notes": [note.as_json() for note in notes_of(about)],
         "about": {key: about[key] for key in ABOUT if about.get(key) is not None},
         "operators": [asdict(kind) for kind in kinds],
+        "ops": model.ops,
         "step_ns": sum(kind.ns for kind in kinds),
         "bytes": {**model.sizes, "weights": sum(kind.weights for kind in kinds)},
     }
@@ -133,7 +134,7 @@ def _nodes(nodes: Any) -> list[str]:
 def _times(data: Json) -> list[str]:
     frame = "a frame" if data["frames"] == 1 else f"{data['frames']} frames at once"
     lines = [
-        f"operators in {frame}: {data['step_ns'] / 1e3:.2f} µs",
+        f"operators in {frame}: {data['step_ns'] / 1e3:.2f} µs, {data['ops']:,} operations per step",
         f"  {'':<18}{'count':>6}{'µs':>10}{'share':>8}{'weights, bytes':>16}",
     ]
     for k in data["operators"]:

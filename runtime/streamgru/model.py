@@ -18,7 +18,7 @@ from ._threads import checked_threads
 from ._types import Array, Frames, Json, Outputs
 from ._workshop import workshop
 from .errors import FileError, ModelError, OptionError
-from .image import Image
+from .image import MAX_OPS, UNLIMITED, Image, checked_ops
 from .layout import HEADER, header_of
 from .pool import Pool
 from .sequences import run_fresh
@@ -162,6 +162,7 @@ def load(
     samples: Frames | None = None,
     mapped: bool = False,
     threads: int = 1,
+    max_ops: int | None = MAX_OPS,
 ) -> Model: ...
 @overload
 def load(
@@ -177,6 +178,7 @@ def load(
     tolerance: float | None = None,
     samples: Frames | None = None,
     threads: int = 1,
+    max_ops: int | None = MAX_OPS,
 ) -> Model: ...
 @overload
 def load(
@@ -204,6 +206,7 @@ def load(
     samples: Frames | None = None,
     mapped: bool = False,
     threads: int = 1,
+    max_ops: int | None = MAX_OPS,
     **unknown: Never,
 ) -> Model | WholeModel:
     """Load a model from ``.sgru``, or compile it from ``.onnx`` in memory.
@@ -225,11 +228,16 @@ def load(
         mapped kills them, and whoever writes to it has their memory: only for files that nobody else can write.
     threads : int
         That share a step of its streams and pools, unless they are told otherwise.
+    max_ops : int, optional
+        Refuse a model whose step takes more operations (:attr:`Model.ops`); with ``length=``, so many for each of its
+        frames. By default 10^10, which take a few seconds at most. None: any number. A :class:`WholeModel`, whose
+        work grows with what it is fed, has no such limit.
 
     Raises
     ------
     ModelError
-        The file cannot be read, or the model cannot be compiled; the message names the node.
+        The file cannot be read, the model cannot be compiled, or a step takes more than `max_ops`; the message names
+        the node.
     CannotStreamError
         The model looks into the future: ``mode="whole"`` runs it.
     ImageError
@@ -244,11 +252,12 @@ def load(
         "state": state, "values": values, "tolerance": tolerance, "samples": samples,
     }  # fmt: skip
     said = {k: v for k, v in given.items() if (not _is(v, UNSAID[k]) if k in UNSAID else v is not None)}
-    threads = checked_threads(threads)
+    threads, most = checked_threads(threads), checked_ops(max_ops)
     try:
         with opened(path) as file:
             if file.read(4) == b"SGRU" or path.suffix == ".sgru":
-                return Model(_read_image(path, file, mapped, said), str(path), threads=threads)
+                image = _read_image(path, file, mapped, said)
+                return Model(image, str(path), threads=threads, max_ops=most)
     except FileError as error:
         raise ModelError(str(error)) from error
     except (OSError, MemoryError) as error:  # a disk that fails, a file that cannot be mapped
@@ -261,7 +270,7 @@ def load(
         whole: WholeModel = workshop("whole.model", purpose).WholeModel(path, dims, time_axis, weights, values)
         return whole
     compiled = workshop("compiler.compile", purpose).compile(path, **said)
-    return Model(compiled.image, str(path), threads=threads)
+    return Model(compiled.image, str(path), threads=threads, max_ops=min(most * (length or 1), UNLIMITED))
 
 
 UNSAID: Json = {"mode": "stream", "weights": "f32", "batch": 1}  # what an option is where nobody gives it

@@ -48,6 +48,14 @@ def test_the_worst_step_counts_from_where_the_traces_meet(frames):
     assert difference.outputs[0].steps == 30
 
 
+def test_a_difference_counts_the_steps_that_both_have(frames):
+    short = Trace("b", {"y": np.arange(20), "h": np.array([19])}, {"y": frames[:20], "h": frames[:1]}, "its time limit")
+    difference = compare(trace(y=frames, h=frames), short)
+    assert (short.reached, difference.steps) == (20, 20)
+    assert {o.output: o.steps for o in difference.outputs} == {"y": 20, "h": 1}
+    assert difference.windows[-1].last == 19
+
+
 def test_equal_traces_do_not_differ(frames):
     difference = compare(trace(y=frames), trace("b", y=frames.copy()))
     assert (difference.max_abs, difference.max_ulp, difference.scaled) == (0, 0, 0)

@@ -9,7 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import streamgru
 from runtime.models import gru_image
-from streamgru_export.frames import given_frames, id_tables, random_frames
+from streamgru_export.frames import drawing, drawing_from, given_frames, id_tables, length_inputs, random_frames
 
 
 def test_ids_stay_below_the_smallest_table_they_index():
@@ -42,3 +42,32 @@ def test_random_frames_follow_the_seed_and_the_table():
     assert first.shape == (2000, 1, 3)
     assert abs(first.mean()) < 0.05  # 6000 standard normal numbers: four standard errors
     assert abs(first.std() - 1) < 0.04
+
+
+def test_drawn_frames_are_as_many_as_are_asked_for_and_each_time_others():
+    model = streamgru.Model(gru_image(inputs=3))
+    (name,) = (tensor.name for tensor in model.inputs)
+    draw, again, other = drawing(model, {}, 1), drawing(model, {}, 1), drawing(model, {}, 2)
+    first, second = draw(name, 5), draw(name, 5)
+    assert first.shape == (5, 1, 3)
+    assert (first != second).any()
+    np.testing.assert_array_equal(first, again(name, 5))
+    assert (first != other(name, 5)).any()
+
+
+@pytest.mark.parametrize("count", [1, 4, 9])
+def test_frames_drawn_from_given_ones_are_those(count):
+    given = np.arange(4.0).reshape(4, 1)
+    drawn = drawing_from({"x": given}, 0)("x", count)
+    assert drawn.shape == (count, 1)
+    assert set(drawn.ravel()) <= set(given.ravel())
+    assert len(np.unique(drawn)) == min(count, 4) or count > 4
+
+
+def test_a_length_is_one_in_a_stream():
+    model = streamgru.Model(gru_image(inputs=3))
+    assert length_inputs(model) == ()
+    (name,) = (tensor.name for tensor in model.inputs)
+    model.metadata["lengths"] = {"inputs": [name], "state": None}
+    assert length_inputs(model) == (name,)
+    np.testing.assert_array_equal(random_frames(model, {}, 3, 0)[name], np.ones((3, 1, 3), np.float32))

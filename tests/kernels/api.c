@@ -159,9 +159,9 @@ static void try_names(void)
     HOLDS(sgru_set_isa("ref") == SGRU_OK && !strcmp(sgru_isa(), "ref"));
     HOLDS(sgru_set_isa(NULL) == SGRU_OK && !strcmp(sgru_isa(), sgru_available_isa(0)));
     HOLDS(sgru_set_isa("") == SGRU_OK && !sgru_available_isa(100));
-    for (int i = 0; i <= SGRU_E_BUSY; i++)
+    for (int i = 0; i <= SGRU_E_WORK; i++)
         for (int j = 0; j < i; j++) HOLDS(strcmp(sgru_strerror(i), sgru_strerror(j)) != 0);
-    HOLDS(!strcmp(sgru_strerror(-1), sgru_strerror(SGRU_E_BUSY + 1)));
+    HOLDS(!strcmp(sgru_strerror(-1), sgru_strerror(SGRU_E_WORK + 1)));
 }
 
 int main(void)

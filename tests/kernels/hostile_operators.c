@@ -33,8 +33,10 @@ int main(int argc, char **argv)
             passed += failed == before;
         }
     printf(
-        "seed %llu: %u refused, %u ran, of these %u with an index and %u with a number out of range; the longest %.2f s\n"
+        "seed %llu: %u refused, %u ran, of these %u with an index and %u with a number out of range, %u the same with\n"
+        "infinities let through; the longest %.2f s\n"
         "%u passed, %u failed\n",
-        (unsigned long long)seed, refused, ran, ended[SGRU_E_INDEX], ended[SGRU_E_NONFINITE], longest, passed, failed);
-    return failed != 0 || ran == 0;
+        (unsigned long long)seed, refused, ran, ended[SGRU_E_INDEX], ended[SGRU_E_NONFINITE], kept, longest, passed,
+        failed);
+    return failed != 0 || ran == 0 || kept == 0;
 }

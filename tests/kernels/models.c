@@ -492,7 +492,8 @@ static int with_counts(uint32_t tensors, uint32_t ops, uint32_t first)
     h.n_tensors = tensors, h.n_ops = ops, h.n_words = 3, h.lists = 3, h.strings_size = 1;
     h.tensors = 128, h.ops = at_ops, h.words = words, h.strings = words + 64, h.json = words + 128, h.data = size;
     for (uint32_t i = 0; i < tensors; i++)
-        ((sgru_tensor_rec *)(bytes + 128))[i] = (sgru_tensor_rec){.dtype = SGRU_BOOL, .kind = KIND_ARENA};
+        ((sgru_tensor_rec *)(bytes + 128))[i] = (sgru_tensor_rec){
+            .dtype = SGRU_BOOL, .kind = KIND_ARENA, .dims = {1, 1, 1, 1, 1, 1, 1, 1}, .reset = SGRU_NONE};
     for (uint32_t i = 0; i < ops; i++)
         ((sgru_op_rec *)(bytes + at_ops))[i] =
             (sgru_op_rec){.code = 2, .n_out = 1, .n_params = 2, .first = i ? 0 : first};

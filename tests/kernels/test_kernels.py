@@ -85,7 +85,9 @@ def test_a_second_caller_is_refused_and_a_child_of_fork_goes_on(tmp_path, steps)
     assert ", 0 failed" in run(tmp_path, "callers", steps)
 
 
-@pytest.mark.parametrize("program", ["environment", "wide_images", "hostile_weights", "refusals", "models", "api"])
+@pytest.mark.parametrize(
+    "program", ["environment", "wide_images", "hostile_weights", "refusals", "models", "api", "border"]
+)
 def test_edges(tmp_path, program):
     assert ", 0 failed" in run(tmp_path, program)
 
@@ -105,6 +107,20 @@ def test_the_core_needs_memcpy_memmove_and_memset_alone(tmp_path):
     subprocess.run(["cc", "-r", "-nostdlib", *whole, "-o", str(library)], check=True)
     undefined = subprocess.run(["nm", "-u", str(library)], capture_output=True, text=True, check=True).stdout.split()
     assert set(undefined) - {"U"} <= {"memcpy", "memmove", "memset", "memcmp", "_GLOBAL_OFFSET_TABLE_"}
+
+
+@pytest.mark.parametrize(
+    "machine, is_known",
+    [("", False), ("-D__powerpc64__", False), ("-DSGRU_PLAIN_FLOATS", True), ("-D__wasm__", True),
+     ("-D__riscv", True), ("-D__arm__", True), ("-D__mips_soft_float", True)],
+)  # fmt: skip
+def test_a_processor_of_unknown_floating_point_modes_is_refused(machine, is_known):
+    """As this compiler would see it: what it says of its own machine is taken away."""
+    ours = ["-U__SSE2__", "-U__aarch64__", "-U__arm__", "-U__riscv", "-U__riscv_flen"]
+    command = ["cc", "-fsyntax-only", "-DSGRU_NO_SIMD", "-Ic_src", *ours, *machine.split(), "c_src/cpu.c"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert (done.returncode == 0) == is_known, done.stderr
+    assert is_known or "SGRU_PLAIN_FLOATS" in done.stderr
 
 
 @pytest.mark.slow

@@ -131,11 +131,13 @@ static inline void attack(const trial *t, unsigned char *bytes, size_t size)
 {
     static const uint32_t extremes[] = {0, 1, 2, 0xFFFFFFFFu, 0x80000000u, 0x7FFFFFFFu, 0x40000000u, 65536, 0x10001u};
     sgru_header *h = (sgru_header *)bytes;
-    uint32_t *words = (uint32_t *)(bytes + h->words), n = t->im.ops[0].n_params;
+    uint32_t *words = (uint32_t *)(bytes + h->words);
+    const sgru_op_rec *op = &t->im.ops[t->im.n_ops - 1];
+    uint32_t n = op->n_params;
     void *out[MOST_OPERANDS];
     for (uint32_t i = 0; i < t->n_out; i++) out[i] = malloc(FRAMES * t->out_frame[i]);
     for (int i = 0; n && i < 12; i++) {
-        uint32_t at = t->im.ops[0].n_in + t->im.ops[0].n_out + below(n), old = words[at];
+        uint32_t at = op->first + op->n_in + op->n_out + below(n), old = words[at];
         words[at] = below(2) ? extremes[below(9)] : old + below(5) - 2;
         h->checksum = sgru_checksum(bytes + 32, size - 32);
         sgru_model m;
@@ -152,7 +154,11 @@ static inline int run_trial(trial *t, uint16_t code, uint16_t n_params, const ui
     void *out[MOST_OPERANDS];
     sgru_model m;
     int status;
+    const uint32_t zeros[] = {0, 0};
     t->im.arena += 64;
+    for (uint32_t i = 0; i < t->n_out; i++) /* some operators write parts of their outputs */
+        if (t->out[i] != SGRU_NONE && t->im.tensors[t->out[i]].kind == KIND_ARENA)
+            add_op(&t->im, 2, 0, zeros, 1, &t->out[i], 2, zeros);
     add_op(&t->im, code, (uint16_t)t->n_in, t->in, (uint16_t)t->n_out, t->out, n_params, params);
     unsigned char *bytes = finish(&t->im, &size);
     if ((status = sgru_model_open(&m, bytes, size)) ||

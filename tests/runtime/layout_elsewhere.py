@@ -141,7 +141,7 @@ def _operators(sources):
     """Each operator: its name, its number of parameters as written, its part of its file, and the file."""
     for text in sources.values():
         after = 0
-        for row in re.finditer(r"^const sgru_op_def sgru_op_(\w+) = \{\w+,\s*\w+,\s*(\w+),", text, re.MULTILINE):
+        for row in re.finditer(r"^const sgru_op_def sgru_op_(\w+) = \{\s*\w+,\s*\w+,\s*(\w+),", text, re.MULTILINE):
             yield row[1].upper(), row[2], text[after : row.end()], text
             after = row.end()
 

@@ -4,12 +4,16 @@ import json
 import struct
 
 import numpy as np
+import onnx
 import pytest
 
 import streamgru
-from runtime.models import gru_image, gru_model, sequence
+from export.graphs import model, node
+from runtime.models import gru_image, gru_model, gru_onnx, sequence
 from streamgru._kernel import ffi, lib
-from streamgru.errors import ImageError, ModelError, StateError
+from streamgru.codes import PARAMETERS, Binary, Code, Pooling, Reduction, Scatter, Unary
+from streamgru.errors import ImageError, ModelError, OptionError, StateError
+from streamgru.layout import tables_of
 
 
 def with_json(image: bytes, block: bytes) -> bytes:
@@ -137,3 +141,104 @@ def test_views_outlive_the_stream():
     del stream
     x[...] = 1
     assert np.isfinite(y).all()
+
+
+# ---- codes ----
+
+FUNCTION_OF = {"activation": Unary, "f": Unary, "g": Unary, "h": Unary, "reduction": Reduction, "pooling": Pooling}
+FLAGS = {
+    "reverse", "linear_before_reset", "input_forget", "log", "select_last", "largest", "sorted", "exclusive",
+    "count_include_pad", "extreme",
+}  # fmt: skip
+NODES = {
+    "Relu": ({"X": [4]}, {}), "Add": ({"X": [4], "B": [4]}, {}), "Softmax": ({"X": [2, 4]}, {}),
+    "LogSoftmax": ({"X": [2, 4]}, {}), "ReduceMean": ({"X": [2, 4]}, {}), "ArgMax": ({"X": [2, 4]}, {"axis": 1}),
+    "MaxPool": ({"X": [1, 1, 4, 4]}, {"kernel_shape": [2, 2]}),
+    "AveragePool": ({"X": [1, 1, 4, 4]}, {"kernel_shape": [2, 2]}),
+    "Conv": ({"X": [1, 1, 4, 4], "W": [2, 1, 2, 2]}, {}), "ConvTranspose": ({"X": [1, 1, 4, 4], "W": [1, 2, 2, 2]}, {}),
+    "GRU": ({"X": [3, 1, 4], "W": [1, 15, 4], "R": [1, 15, 5]}, {"hidden_size": 5, "linear_before_reset": 1}),
+    "LSTM": ({"X": [3, 1, 4], "W": [1, 20, 4], "R": [1, 20, 5]}, {"hidden_size": 5}),
+    "RNN": ({"X": [3, 1, 4], "W": [1, 5, 4], "R": [1, 5, 5]}, {"hidden_size": 5}),
+}  # fmt: skip
+
+
+def image_of(op):
+    """One node; what is not X is a constant."""
+    shapes, attributes = NODES[op]
+    constants = {name: np.ones(shape, np.float32) for name, shape in shapes.items() if name != "X"}
+    graph = model([node(op, list(shapes), ["Y"], **attributes)], {"X": shapes["X"]}, ["Y"], constants)
+    return streamgru.compile(graph, mode="whole").image
+
+
+def known_codes(code, name):
+    """The numbers that a parameter may be; none where it is no code."""
+    if name in FLAGS:
+        return {0, 1}
+    if name == "function":
+        return set(Unary if code == Code.UNARY else Binary)
+    if name == "reduction" and code != Code.REDUCE:
+        return set(Scatter)
+    return set(FUNCTION_OF.get(name, ()))
+
+
+@pytest.mark.parametrize("op", NODES)
+def test_a_code_that_the_format_does_not_name_is_refused(op):
+    image = image_of(op)
+    tables = tables_of(image)
+    tried = 0
+    for operator in tables.operators:
+        code = Code(operator["code"])
+        for i, name in enumerate(PARAMETERS[code]):
+            if not (known := known_codes(code, name)):
+                continue
+            word = int(operator["first"] + operator["n_in"] + operator["n_out"]) + i
+            for value in {*range(64), 255, 1 << 16, 1 << 31, 2**32 - 1} - known:
+                altered = bytearray(image)
+                struct.pack_into("<I", altered, int(tables.header["words"]) + 4 * word, value)
+                with pytest.raises(ModelError):
+                    streamgru.Model(with_size_and_checksum(altered))
+                tried += 1
+    assert tried > 0
+
+
+# ---- operations ----
+
+
+def pool_of(size):
+    """A window of 255 x 255 that moves over a plane: an image of 768 bytes."""
+    pooled = node("MaxPool", ["X"], ["Y"], kernel_shape=[255, 255], pads=[127] * 4)
+    return streamgru.compile(model([pooled], {"X": [1, 1, size, size]}, ["Y"], {}), mode="whole").image
+
+
+def test_a_small_image_that_would_take_seconds_is_refused():
+    image = pool_of(600)
+    with pytest.raises(ModelError, match=r"more than 10,000,000,000 operations: give a larger max_ops="):
+        streamgru.Model(image)
+    assert streamgru.Model(image, max_ops=None).ops > 600**2 * 255**2
+    assert streamgru.Model(image, max_ops=10**11).ops == streamgru.Model(image, max_ops=2**64 - 1).ops
+
+
+def test_the_limit_is_of_operations_whatever_is_loaded(tmp_path):
+    (tmp_path / "model.sgru").write_bytes(gru_image())
+    onnx.save(gru_onnx()[0], tmp_path / "model.onnx")
+    for path in tmp_path.iterdir():
+        ops = streamgru.load(path).ops
+        assert streamgru.load(path, max_ops=ops).ops == ops
+        with pytest.raises(ModelError, match="max_ops"):
+            streamgru.load(path, max_ops=ops - 1)
+    path = tmp_path / "model.onnx"
+    for most in (2 * ops, 2**64 - 1):
+        assert streamgru.load(path, mode="whole", length=50, max_ops=most).ops > 10 * ops
+    for wrong in (-1, 2**64, 1.5, "many"):
+        with pytest.raises(OptionError, match="max_ops"):
+            streamgru.Model(gru_image(), max_ops=wrong)
+        with pytest.raises(OptionError, match="max_ops"):
+            streamgru.load(path, max_ops=wrong)
+
+
+def test_operations_grow_with_the_work():
+    """Multiply-adds of a GRU: 3 H (I + H), and something for each row."""
+    for hidden, inputs in ((16, 8), (64, 64), (128, 32)):
+        ops = gru_model(inputs, hidden).ops
+        multiplied = 3 * hidden * (inputs + hidden)
+        assert multiplied <= ops <= multiplied + 3 * hidden * 200

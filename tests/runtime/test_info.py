@@ -65,6 +65,13 @@ def fixture_path(tmp_path):
     return tmp_path / "net.onnx"
 
 
+def test_the_operations_of_a_step(path):
+    """At least the multiply-adds: 24 rows of the GRU over 5 inputs and 8 states, 3 of the product over 8."""
+    data = describe(path)
+    assert 24 * (5 + 8) + 3 * 8 <= data["ops"] == streamgru.load(path).ops < 10_000
+    assert f"{data['ops']:,} operations per step" in text(data)
+
+
 def test_what_the_nodes_became(path):
     data = describe(path)
     assert data["nodes"] == {

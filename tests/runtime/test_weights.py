@@ -226,10 +226,10 @@ def test_parity_wants_the_tolerance_stated_and_reports_the_error(tmp_path):
     model = streamgru.load(tmp_path / "model.onnx", weights="i8")
     report = streamgru.parity(model, onnx=tmp_path / "model.onnx", steps=100)
     assert not report.ok
-    assert "i8 weights" in report.verdict
-    assert "tolerance" in report.verdict
+    assert "i8 weights" in report.conclusion
+    assert "tolerance" in report.conclusion
     stated = streamgru.parity(model, onnx=tmp_path / "model.onnx", steps=100, tolerance=0.05)
-    assert stated.ok, stated.verdict
+    assert stated.ok, stated.conclusion
     assert stated.same_bits
     assert "RMSE over the output's RMS" in stated.text()
     (output,) = (o for d in stated.to_dict()["differences"] if d["candidate"] == "streamgru step" for o in d["outputs"])

@@ -47,7 +47,7 @@ def measure(
     samples : array, or dict of name to array, optional
         Frames as :meth:`Stream.run` takes them; by default 256 standard normal ones.
     """
-    exact, rough = Model(reference), Model(image)
+    exact, rough = (Model(each, max_ops=None) for each in (reference, image))
     if samples is None:
         frames = random_frames(exact, _id_tables(program), FRAMES, seed)
     else:

@@ -220,7 +220,7 @@ def stages(source: Source, options: Options) -> Compiled:
     errors = _convert_in_place(program, about, options)
     verify(program)
     image = images.build(program, about)
-    Model(image, "the compiled image")  # the core's own checks: what it refuses is never written
+    Model(image, "the compiled image", max_ops=None)  # the core's own checks: what it refuses is never written
     return Compiled(
         image, static.kind, _shapes(program.inputs), _shapes(program.outputs), _shapes(program.states),
         about["time_axis"], static.pairs, notes, nodes, program, options.weights, errors,

@@ -12,9 +12,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from streamgru._printable import printable
 
 from ..differences import Difference, Latency
-from .findings import Findings, PeerCheck
+from .findings import AxisCheck, Findings, PeerCheck, Verdict
 from .plots import error_plot, latency_plot, overlay_plot
-from .text import ulps, where
+from .text import OUTCOMES, counted, ulps, where
 from .traces import STEP
 
 CSS = """
@@ -31,6 +31,7 @@ h1 { margin: 2px 0 0; font-size: 30px; line-height: 1.2; overflow-wrap: anywhere
 h2 { margin: 40px 0 4px; font-size: 19px; }
 p { margin: 4px 0 12px; } .soft { color: var(--soft); }
 .badge { flex: none; padding: 8px 18px; border-radius: 999px; font-weight: 650; white-space: nowrap; }
+.warn { color: #7a4b00; background: var(--warn-wash); }
 .good { color: var(--good); background: var(--good-wash); } .bad { color: var(--bad); background:
 var(--bad-wash); } .note { margin: 12px 0; padding: 12px 16px; border-radius: 8px; background:
 var(--warn-wash); } .note.bad { background: var(--bad-wash); color: var(--ink); } .note ul { margin: 0;
@@ -59,6 +60,14 @@ grid-template-columns: 1fr 1fr; }
 """
 
 
+BADGES: Mapping[Verdict, tuple[str, str]] = {
+    "holds": ("good", "Parity holds"),
+    "does not hold": ("bad", "Parity does not hold"),
+    "partial": ("warn", "Parity is partial"),
+    "not proved": ("warn", "Parity is not proved"),
+}
+
+
 def render(report: Findings) -> str:
     """The whole page.
 
@@ -72,25 +81,32 @@ def render(report: Findings) -> str:
         HTML with its style and its plots (SVG as data URIs) inside. Names that came from the model are
         escaped.
     """
-    kind, mark = ("good", "Parity holds") if report.ok else ("bad", "Parity does not hold")
+    kind, mark = BADGES[report.verdict]
     sections = [
         _messages(report),
         _cards(report),
-        _section("Verdict", _verdict_note(report), _checks(report.checks)),
+        _section("Verdict", _verdict_note(report), _checks(report)),
+        _section(
+            "The whole in one call",
+            "So many frames, or entries of a batch, in one call, against our streams from reset: along every axis that "
+            "the file leaves open, whatever we call it.",
+            _axes(report.axes),
+        ),
         _section("Differences", _reference_note(report), _differences(report)),
         _section(
             "All pairs",
-            "The largest absolute difference between every two, over all outputs and all steps that both have.",
-            _pair_table(report.pairs),
+            "The largest absolute difference between every two, over all outputs and all steps that both have: in "
+            "brackets how many, where they are fewer than were asked for.",
+            _pair_table(report.pairs, report.steps),
         ),
         _section(
             "Error over time",
-            f"At each step, the largest absolute difference from {shown(report.reference or 'nothing')}.",
+            f"At each step compared, the largest absolute difference from {shown(report.reference or 'nothing')}.",
             _image(error_plot(report), "error over time"),
         ),
         _section(
             "Output",
-            "Ours over the reference, in the elements that move most, over the last steps.",
+            "Ours over the reference, in the elements that move most, over the last steps that both have.",
             _image(overlay_plot(report), "our output over the reference"),
         ),
         _section(
@@ -114,7 +130,7 @@ def render(report: Findings) -> str:
         f'<header><div><p class="kicker">streamgru parity report</p><h1>{shown(report.model)}</h1></div>'
         f'<div class="badge {kind}">{mark}</div></header>'
         f"{''.join(sections)}"
-        f"<footer>{shown(report.verdict)}.</footer></main></body></html>\n"
+        f"<footer>{shown(report.conclusion)}.</footer></main></body></html>\n"
     )
 
 
@@ -134,7 +150,9 @@ def _section(title: str, note: str, *parts: str) -> str:
 def _messages(report: Findings) -> str:
     """Why the verdict does not hold, and the warnings."""
     reasons = "".join(f"<li>{shown(reason)}</li>" for reason in report.reasons)
-    failed = f'<div class="note bad"><ul>{reasons}</ul></div>' if reasons else ""
+    colour = "bad" if report.verdict == "does not hold" else ""
+    failed = f'<div class="note {colour}"><ul>{reasons}</ul></div>' if reasons else ""
+    failed += "".join(f'<div class="note">{shown(caveat[:1].upper() + caveat[1:])}.</div>' for caveat in report.caveats)
     warnings = "".join(f'<div class="note"><b>Warning.</b> {shown(w)}</div>' for w in report.warnings)
     return failed + warnings + "".join(f'<p class="soft">Note: {shown(note)}.</p>' for note in report.notes)
 
@@ -144,15 +162,25 @@ def _cards(report: Findings) -> str:
     ours = next((d for d in report.differences if d.candidate == STEP), None)
     cards = [
         (
-            f"{report.steps}",
+            _steps_compared(report),
             "steps, " + ("inputs given" if report.seed is None else f"random, seed {report.seed}"),
         ),
-        (f"{ours.max_abs:.2e}" if ours else "–", f"largest error against {report.reference or 'nothing'}"),
+        (
+            f"{ours.max_abs:.2e}" if ours else "–",
+            f"largest error against {report.reference or 'nothing'}" + (f", {ours.steps} steps" if ours else ""),
+        ),
         ("identical" if report.same_bits else "DIFFERENT", "bits of run and step"),
         _speed_card(report.latency),
     ]
     inner = "".join(f'<div class="card"><b>{shown(b)}</b><span>{shown(s)}</span></div>' for b, s in cards)
     return f'<div class="cards">{inner}</div>'
+
+
+def _steps_compared(report: Findings) -> str:
+    """The steps that every implementation ran; "512 of 1000" where one ended before."""
+    peers = {check.difference.reference for check in report.checks}
+    least = min((subject.reached for subject in report.subjects if subject.name in peers), default=0)
+    return f"{report.steps}" if least >= report.steps else f"{least} of {report.steps}"
 
 
 def _speed_card(latency: Sequence[Latency]) -> tuple[str, str]:
@@ -170,20 +198,59 @@ def _speed_card(latency: Sequence[Latency]) -> tuple[str, str]:
 def _verdict_note(report: Findings) -> str:
     known = report.rounding is not None
     peers = f" The other float32 implementations are {report.rounding:.1e} off float64 themselves." if known else ""
-    return f"Ours against each peer, over the output's scale max(1, largest |value|).{peers}"
+    return (
+        "Ours against each peer, over the output's scale max(1, largest |value|). The largest errors of the first and "
+        f"the last tenth of the steps compared show drift.{peers}"
+    )
 
 
-def _checks(checks: Sequence[PeerCheck]) -> str:
+def _checks(report: Findings) -> str:
+    far = {subject.name: subject for subject in report.subjects}
     rows = [
         (
             shown(check.difference.reference),
+            counted(far[check.difference.reference], report.steps),
             f"{check.difference.scaled:.2e}",
             f"{check.allowed:.2e}",
-            _mark(check),
+            *_ends(check.difference),
+            _mark(check) + _ended(far[check.difference.reference].ended),
         )
-        for check in checks
+        for check in report.checks
     ]
-    return _table(("streamgru step against", "difference", "allowed", ""), rows, numeric=(1, 2)) if rows else ""
+    head = ("streamgru step against", "steps", "difference", "allowed", "first tenth", "last tenth", "")
+    return _table(head, rows, numeric=range(1, 6)) if rows else ""
+
+
+def _ended(why: str) -> str:
+    return f"; ended: {shown(why)}" if why else ""
+
+
+def _ends(d: Difference) -> tuple[str, str]:
+    """The largest errors of the first and of the last tenth of the steps compared."""
+    if not d.windows:
+        return "", ""
+    return f"{d.windows[0].max_abs:.1e}", f"{d.windows[-1].max_abs:.1e}"
+
+
+def _axes(axes: Sequence[AxisCheck]) -> str:
+    rows = [
+        (
+            shown(check.peer),
+            shown(check.axes),
+            check.taken_for,
+            ", ".join(map(str, check.sizes)),
+            "" if check.scaled is None else f"{check.scaled:.2e}",
+            _outcome(check),
+        )
+        for check in axes
+    ]
+    return _table(("by", "along", "our", "at once", "difference", ""), rows, numeric=(4,)) if rows else ""
+
+
+def _outcome(check: AxisCheck) -> str:
+    colour = {"holds": "good", "fails": "bad"}.get(check.outcome)
+    mark = f'<b style="color:var(--{colour})">{OUTCOMES[check.outcome]}</b>' if colour else OUTCOMES[check.outcome]
+    return f"{mark}: {shown(check.words)}" if check.words and check.outcome != "fails" else mark
 
 
 def _mark(check: PeerCheck) -> str:
@@ -196,29 +263,29 @@ def _mark(check: PeerCheck) -> str:
 def _reference_note(report: Findings) -> str:
     return (
         f"Everything against {shown(report.reference or 'nothing')}. Relative and ulp errors count where "
-        "the reference is above a millionth of the scale. The largest errors of the first and the last tenth "
-        "of the steps show drift."
+        "the reference is above a millionth of the scale."
     )
 
 
 def _differences(report: Findings) -> str:
-    head = ("", "max abs", "max rel", "RMSE", "max ulp", "first tenth", "last tenth", "worst at")
-    rows = [_difference_row(d, report.traces[d.candidate].note) for d in report.differences]
-    return _table(head, rows, numeric=range(1, 7)) if rows else ""
+    head = ("", "steps", "max abs", "max rel", "RMSE", "max ulp", "first tenth", "last tenth", "worst at")
+    rows = [_difference_row(d) for d in report.differences]
+    return _table(head, rows, numeric=range(1, 8)) if rows else ""
 
 
-def _difference_row(d: Difference, note: str) -> tuple[str, ...]:
+def _difference_row(d: Difference) -> tuple[str, ...]:
     if d.problem:
-        return (shown(d.candidate), *[""] * 6, shown(d.problem))
-    ends = [f"{w.max_abs:.1e}" for w in (d.windows[:1] + d.windows[-1:])] or ["", ""]
-    place = where(d.worst) + (f" ({note})" if note else "")
-    numbers = (f"{d.max_abs:.2e}", f"{d.max_rel:.2e}", f"{d.rmse:.2e}", ulps(d.max_ulp), *ends)
-    return (shown(d.candidate), *numbers, f"<code>{shown(place)}</code>")
+        return (shown(d.candidate), *[""] * 7, shown(d.problem))
+    numbers = (f"{d.max_abs:.2e}", f"{d.max_rel:.2e}", f"{d.rmse:.2e}", ulps(d.max_ulp), *_ends(d))
+    return (shown(d.candidate), f"{d.steps}", *numbers, f"<code>{shown(where(d.worst))}</code>")
 
 
-def _pair_table(pairs: Sequence[Difference]) -> str:
-    """A triangle: each implementation against those before it."""
-    found = {(d.reference, d.candidate): "–" if d.problem else f"{d.max_abs:.1e}" for d in pairs}
+def _pair_table(pairs: Sequence[Difference], asked: int) -> str:
+    """A triangle: each implementation against those before it, with the steps where they are fewer."""
+    found = {
+        (d.reference, d.candidate): "–" if d.problem else f"{d.max_abs:.1e}{f' ({d.steps})' * (d.steps < asked)}"
+        for d in pairs
+    }
     names = list(dict.fromkeys(name for d in pairs for name in (d.candidate, d.reference)))
     rows = [(shown(a), *(found.get((a, b), "") for b in names[:-1])) for a in names[1:]]
     return _table(("", *map(shown, names[:-1])), rows, numeric=range(1, len(names))) if rows else ""

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from streamgru._printable import printable
 
+from ..differences import Difference
 from .findings import Findings
 from .traces import RUN, STEP
 
@@ -61,8 +62,9 @@ def error_plot(report: Findings) -> str:
         for d in curves:
             assert d.per_step is not None
             x, y = thinned(*d.per_step)
+            ended = report.traces[d.candidate].ended or report.traces[d.reference].ended
             ours = d.candidate == STEP
-            style: dict[str, Any] = {"color": COLOURS.get(d.candidate), "label": d.candidate}
+            style: dict[str, Any] = {"color": COLOURS.get(d.candidate), "label": _until(report, d)}
             few = {"marker": "o", "ms": 3} if len(x) < 2 * ELEMENTS * ELEMENTS else {}
             axes.plot(
                 x,
@@ -72,12 +74,24 @@ def error_plot(report: Findings) -> str:
                 **style,
                 **few,
             )
+            if ended:
+                axes.axvline(x[-1], color=COLOURS.get(d.candidate), lw=0.8, ls=(0, (1, 2)))
         axes.axhline(report.tolerance, color="#b42318", lw=1, ls=(0, (4, 3)), label="tolerance")
+        axes.set_xlim(-0.02 * report.steps, 1.02 * report.steps)  # all that was asked for, compared or not
         axes.set_yscale("log")
         axes.set_xlabel("step")
         axes.set_ylabel("largest |difference|")
         _legend_above(figure, axes)
         return _data_uri(figure)
+
+
+def _until(report: Findings, d: Difference) -> str:
+    """A curve's name, and where it ends and why, where that is before the last step."""
+    shorter = min((report.traces[name] for name in (d.candidate, d.reference)), key=lambda trace: trace.reached)
+    if not shorter.ended:
+        return d.candidate
+    whose = "" if shorter.name == d.candidate else f" of {shorter.name}"
+    return f"{d.candidate}, to step {shorter.reached - 1}: {printable(shorter.ended)}{whose}"
 
 
 def overlay_plot(report: Findings) -> str:
@@ -87,7 +101,8 @@ def overlay_plot(report: Findings) -> str:
     name = next((n for n, v in ours.values.items() if v.dtype.kind == "f" and len(v) > 1), None)
     if name is None or name not in reference.values:
         return ""
-    first = max(0, int(ours.steps[name][-1]) + 1 - LAST_STEPS)
+    end = min(int(ours.steps[name][-1]), int(reference.steps[name][-1])) + 1  # the last step that both have
+    first = max(0, end - LAST_STEPS)
     a, b = (t.values[name].reshape(len(t.values[name]), -1) for t in (ours, reference))
     spread = np.std(np.nan_to_num(a.astype(np.float64), posinf=0, neginf=0), axis=0)
     chosen = np.sort(np.argsort(spread)[::-1][:ELEMENTS])
@@ -105,7 +120,7 @@ def overlay_plot(report: Findings) -> str:
                 marker=marker,
                 label=report.reference,
             )
-            ax.plot(ours.steps[name][first:], a[first:, element], color=OURS, lw=1, label=STEP)
+            ax.plot(ours.steps[name][first:end], a[first:end, element], color=OURS, lw=1, label=STEP)
             index = np.unravel_index(int(element), ours.values[name].shape[1:])
             ax.set_ylabel(f"{printable(name)}{[int(i) for i in index]}", fontsize=8, parse_math=False)
         ax.set_xlabel("step")

@@ -21,15 +21,15 @@ class ParityReport(Findings):
     """What a parity check found. Made by :func:`parity`; its attributes are those of `Findings`."""
 
     def raise_for_verdict(self) -> None:
-        """Do nothing where the verdict holds.
+        """Do nothing where the verdict is "holds".
 
         Raises
         ------
         ParityError
-            It does not; the message says why.
+            It is another: the error's `verdict` says which, the message why.
         """
         if not self.ok:
-            raise ParityError(f"{self.model}: {self.verdict}")
+            raise ParityError(f"{self.model}: {self.conclusion}", verdict=self.verdict)
 
     def text(self) -> str:
         """The report for a terminal: a screenful."""

@@ -9,7 +9,7 @@ from typing import Any
 from streamgru._printable import printable
 
 from ..differences import Difference, Worst
-from .findings import Findings
+from .findings import MARKS, AxisCheck, Findings, Subject
 
 WIDTH = 100
 SHORT_HASH = 12
@@ -18,16 +18,16 @@ SHORT_HASH = 12
 def text(report: Findings) -> str:
     """The report in about a screenful, at most 100 columns wide."""
     seed = "inputs given" if report.seed is None else f"seed {report.seed}"
-    mark = "HOLDS" if report.ok else "DOES NOT HOLD"
-    lines = [
-        f"parity of {printable(report.model)}: {mark}   ({report.steps} steps, {seed}, tolerance {report.tolerance:g})"
-    ]
-    lines += [f"  {printable(reason)}" for reason in report.reasons]
+    asked = f"({report.steps} steps, {seed}, tolerance {report.tolerance:g})"
+    lines = [f"parity of {printable(report.model)}: {MARKS[report.verdict]}   {asked}"]
+    lines += [f"  {printable(told)}" for told in (*report.reasons, *report.caveats)]
     if report.differences:
         lines += ["", *_differences(report)]
     if report.checks:
         lines += ["", *_checks(report)]
     lines.append(f"  streamgru run gives the bits of step: {'yes' if report.same_bits else 'NO'}")
+    if report.axes:
+        lines += ["", *_axes(report)]
     if report.weights != "f32":
         lines += ["", *_weights(report)]
     if report.not_compared:
@@ -54,31 +54,65 @@ def _wrap(line: str) -> list[str]:
 
 
 def _differences(report: Findings) -> list[str]:
-    header = "max abs   max rel      rmse   max ulp   worst at"
-    lines = [f"{'against ' + (report.reference or ''):23} {header}"]
+    header = "steps   max abs   max rel      rmse   max ulp   worst at"
+    lines = [f"{'against ' + (report.reference or ''):27} {header}"]
     for d in report.differences:
-        note = report.traces[d.candidate].note
-        place = f"{where(d.worst)}{f' ({note})' if note else ''}" if not d.problem else d.problem
-        lines.append(
-            f"  {d.candidate:19} {d.max_abs:9.2e} {d.max_rel:9.2e} {d.rmse:9.2e} {ulps(d.max_ulp):>9}   {place}"
-        )
-    ours = next((d for d in report.differences if d.candidate == "streamgru step"), None)
-    if ours is not None and ours.windows:
-        lines.append(f"  drift of streamgru step, max abs by {len(ours.windows)} windows of steps:")
-        lines.append("    " + " ".join(f"{w.max_abs:.1e}" for w in ours.windows))
+        numbers = f"{d.max_abs:9.2e} {d.max_rel:9.2e} {d.rmse:9.2e} {ulps(d.max_ulp):>9}"
+        lines.append(f"  {d.candidate:19} {d.steps:>11} {numbers}   {d.problem or where(d.worst)}")
     return lines
 
 
 def _checks(report: Findings) -> list[str]:
-    known = report.rounding is not None
-    rounding = f"other float32 implementations against float64: {report.rounding:.1e}" if known else ""
-    lines = [f"{'streamgru step against':23} {'of scale':>9} {'allowed':>9}   {rounding}"]
+    lines = [f"{'streamgru step against':23} {'steps':>15} {'of scale':>9} {'allowed':>9}"]
+    far = {subject.name: subject for subject in report.subjects}
     for check in report.checks:
         d = check.difference
         integers = f"   {d.mismatches} integers differ" if d.mismatches else ""
-        mark = "ok" if check.ok else "FAILS"
-        lines.append(f"  {d.reference:19}   {d.scaled:9.2e} {check.allowed:9.2e}   {mark}{integers}")
+        numbers = f"{d.scaled:9.2e} {check.allowed:9.2e}   {'ok' if check.ok else 'FAILS'}{integers}"
+        lines.append(f"  {d.reference:19} {counted(far[d.reference], report.steps):>17} {numbers}")
+    if report.rounding is not None:
+        lines.append(f"  the other float32 implementations against float64: {report.rounding:.1e}")
+    drifts = [d for d in (check.difference for check in report.checks) if d.windows]
+    if drifts:
+        lines.append("  drift, max abs in ten parts of the steps compared:")
+        lines += [
+            f"    {d.reference:19} {' '.join(f'{w.max_abs:.0e}' for w in d.windows)}{_until(far[d.reference])}"
+            for d in drifts
+        ]
     return lines
+
+
+def counted(subject: Subject, asked: int) -> str:
+    """How many steps of those asked for were compared, and up to which."""
+    if subject.compared == asked:
+        return f"{asked}"
+    if subject.compared >= subject.reached:
+        return f"{subject.compared} of {asked}"
+    return f"{subject.compared} up to {subject.reached}"
+
+
+def _until(subject: Subject) -> str:
+    return f"   to step {subject.reached - 1}: {printable(subject.ended)}" if subject.ended else ""
+
+
+def _axes(report: Findings) -> list[str]:
+    lines = ["the whole in one call against the stream, from reset"]
+    for check in report.axes:
+        error = "" if check.scaled is None else f"{check.scaled:9.2e}   "
+        lines.append(f"  {axis_line(check)}: {error}{OUTCOMES[check.outcome]}")
+        if check.words and check.outcome != "fails":
+            lines.append(f"    {printable(check.words)}")
+    return lines
+
+
+OUTCOMES = {"holds": "ok", "fails": "FAILS", "untried": "not tried", "bound": "depends on the size"}
+
+
+def axis_line(check: AxisCheck) -> str:
+    """Who ran what along which axis."""
+    sizes = ", ".join(map(str, check.sizes))
+    parts = "frames" if check.taken_for == "time" else "entries"
+    return f"{check.peer}, {printable(check.axes)}, our {check.taken_for}" + (f", {sizes} {parts}" if sizes else "")
 
 
 def _weights(report: Findings) -> list[str]:
@@ -105,7 +139,9 @@ def plain(report: Findings) -> dict[str, Any]:
     return {
         "ok": report.ok,
         "verdict": report.verdict,
+        "conclusion": report.conclusion,
         "reasons": list(report.reasons),
+        "caveats": list(report.caveats),
         "model": report.model,
         "steps": report.steps,
         "seed": report.seed,
@@ -113,10 +149,15 @@ def plain(report: Findings) -> dict[str, Any]:
         "weights": report.weights,
         "rounding": report.rounding,
         "reference": report.reference,
+        "subjects": [
+            {"name": s.name, "reached": s.reached, "compared": s.compared, "ended": s.ended} for s in report.subjects
+        ],
+        "axes": [_plain_axis(check) for check in report.axes],
         "differences": [_plain_difference(d) for d in report.differences],
         "pairs": [
             {
                 "between": [d.candidate, d.reference],
+                "steps": d.steps,
                 "problem": d.problem,
                 "max_abs": _number(d.max_abs),
                 "rmse": _number(d.rmse),
@@ -128,10 +169,12 @@ def plain(report: Findings) -> dict[str, Any]:
         "checks": [
             {
                 "reference": check.difference.reference,
+                "steps": check.difference.steps,
                 "scaled": _number(check.difference.scaled),
                 "allowed": check.allowed,
                 "mismatches": check.difference.mismatches,
                 "ok": check.ok,
+                "windows": _windows(check.difference),
             }
             for check in report.checks
         ],
@@ -151,6 +194,7 @@ def _plain_difference(d: Difference) -> dict[str, Any]:
     return {
         "candidate": d.candidate,
         "reference": d.reference,
+        "steps": d.steps,
         "problem": d.problem,
         "max_abs": _number(d.max_abs),
         "max_rel": _number(d.max_rel),
@@ -171,10 +215,27 @@ def _plain_difference(d: Difference) -> dict[str, Any]:
             }
             for o in d.outputs
         ],
-        "windows": [
-            {"first": w.first, "last": w.last, "max_abs": _number(w.max_abs), "rmse": _number(w.rmse)}
-            for w in d.windows
-        ],
+        "windows": _windows(d),
+    }
+
+
+def _windows(d: Difference) -> list[dict[str, Any]]:
+    return [
+        {"first": w.first, "last": w.last, "max_abs": _number(w.max_abs), "rmse": _number(w.rmse)} for w in d.windows
+    ]
+
+
+def _plain_axis(check: AxisCheck) -> dict[str, Any]:
+    return {
+        "peer": check.peer,
+        "axes": [{"input": name, "axis": axis} for name, axis in check.places],
+        "named": check.axes,
+        "taken_for": check.taken_for,
+        "sizes": list(check.sizes),
+        "scaled": None if check.scaled is None else _number(check.scaled),
+        "outcome": check.outcome,
+        "words": check.words,
+        "seems": check.seems,
     }
 
 

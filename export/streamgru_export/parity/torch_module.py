@@ -36,8 +36,10 @@ class TorchModule:
         What a reader of the certificate should know of the module's dtype.
     """
 
-    def __init__(self, module: Callable[..., object], inputs: Sequence[str], outputs: Sequence[str]) -> None:
-        self.inputs, self.outputs = inputs, outputs
+    def __init__(
+        self, module: Callable[..., object], inputs: Sequence[str], outputs: Sequence[str], bound: Arrays | None = None
+    ) -> None:
+        self.inputs, self.outputs, self.bound = inputs, outputs, bound or {}
         self.remarks: list[str] = []
         self.module = self._in_float32(module)
         # What to feed: floats as the parameters are, or as the frames are where that is not what it takes.
@@ -46,11 +48,15 @@ class TorchModule:
         kinds = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
         self.arity = sum(p.kind in kinds for p in inspect.signature(forward).parameters.values())
 
+    def run(self, feeds: Mapping[str, Array]) -> Arrays:
+        """One call of the module, by the graph's names."""
+        return self._named(self._call(feeds))
+
     def whole(self, name: str, case: Case) -> Trace:
         """The whole sequence in one call; prefixes too for outputs that have no time axis."""
         if not case.is_sequence:
             raise NotComparedError("the graph is one step of the module, which is compared stepped")
-        return whole_trace(name, case, lambda n: self._named(self._call({**case.initial_states(), **case.feed(0, n)})))
+        return whole_trace(name, case, lambda n: self.run({**case.initial_states(), **case.feed(0, n)}))
 
     def stepped(self, name: str, case: Case) -> Trace:
         """A step at a time: the state fed back by the graph's names, or from the module's last results."""
@@ -58,7 +64,7 @@ class TorchModule:
             return self._by_its_own_state(name, case)
         state, results = case.initial_states(), []
         for t in range(case.steps):
-            result = self._named(self._call({**state, **case.feed(t, t + 1)}))
+            result = self.run({**state, **case.feed(t, t + 1)})
             state = {name: result[output] for name, output in case.state_names.items()}
             results.append(result)
         return stepped_trace(name, case, results)
@@ -122,8 +128,9 @@ class TorchModule:
 
     def _call_in(self, dtype: torch.dtype | None, feeds: Mapping[str, Array], state: Sequence[object]) -> object:
         """The same with floats of this dtype. Surplus tensors go together in the last argument, as an LSTM's (h, c)."""
+        fed = {**self.bound, **feeds}
         with its_reason("the module"), torch.no_grad(), eval_mode(self.module):
-            tensors: list[Any] = [_fed(feeds[name], dtype) for name in self.inputs]
+            tensors: list[Any] = [_fed(fed[name], dtype) for name in self.inputs]
             if 0 < self.arity < len(tensors):
                 tensors[self.arity - 1 :] = [tuple(tensors[self.arity - 1 :])]
             return self.module(*tensors, *state)

@@ -10,14 +10,13 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol, TypedDict
 
 import numpy as np
 from numpy.typing import NDArray
 
-from streamgru._types import Array, Frames
-from streamgru.bound import bound_values
+from streamgru._types import AnyDtype, Array, Frames
 from streamgru.errors import StreamgruError
 from streamgru.model import Model, NonFinite
 from streamgru.notes import Note, notes_of
@@ -25,10 +24,16 @@ from streamgru.stream import Stream
 from streamgru.tensors import TensorInfo
 
 from ..differences import Trace
+from ..frames import length_inputs
 
 Arrays = dict[str, Array]
+Shape = tuple[int | str | None, ...]  # a number, a name or nothing for each axis
 
 STEP, RUN = "streamgru step", "streamgru run"
+ORACLE = "float64 oracle"
+ORT_WHOLE, ORT_STEPPED = "onnxruntime whole", "onnxruntime stepped"
+TORCH_WHOLE, TORCH_STEPPED = "torch whole", "torch stepped"
+FIRST_TRY, TRIES = 256, 8  # frames of the first run that is timed, and how many times longer each next one is
 PREFIXES = 24  # whole runs of an output that has no time axis: half of them short, half spread evenly
 
 
@@ -37,9 +42,10 @@ class NotComparedError(StreamgruError):
 
 
 class PeerGraph(Protocol):
-    """An ONNX graph that can be run: shapes hold an int, a name or None for each axis."""
+    """An ONNX graph that can be run, with the shapes and dtypes that the file gives its inputs."""
 
-    input_shapes: dict[str, tuple[int | str | None, ...]]
+    input_shapes: dict[str, Shape]
+    input_dtypes: dict[str, AnyDtype]
     output_names: list[str]
 
     def run(self, feeds: Mapping[str, Array]) -> Arrays: ...
@@ -55,11 +61,16 @@ class StreamOptions(TypedDict):
 
 @dataclass(frozen=True)
 class Case:
-    """A model and what to feed it: for each input [T, *frame]."""
+    """A model and what to feed it: for each input [T, *frame].
+
+    `unheard` are inputs of the file that the stream does not take, each filled for one frame: lengths with 1, all else
+    with zeros.
+    """
 
     model: Model
     frames: Arrays
     options: StreamOptions
+    unheard: Arrays = field(default_factory=dict)
 
     @property
     def steps(self) -> int:
@@ -73,6 +84,11 @@ class Case:
     def state_names(self) -> dict[str, str]:
         """The graph output that continues each state input of the graph."""
         return dict(state.source for state in self.model.states if state.source is not None)
+
+    @property
+    def lengths(self) -> tuple[str, ...]:
+        """The inputs that say how long a sequence is: 1 in a stream, the number of frames in a call of the whole."""
+        return length_inputs(self.model) if self.is_sequence else ()
 
     @property
     def notes(self) -> list[Note]:
@@ -97,9 +113,9 @@ class Case:
 
     def feed(self, first: int, last: int) -> Arrays:
         """The steps first ... last - 1, as a graph takes them in one call; a length is that of the call."""
-        whole = {t.name: _as_sequence(t, self.frames[t.name][first:last]) for t in self.model.inputs}
-        lengths = {n: whole[n] * (last - first) for n in self.model.lengths.inputs if self.is_sequence}
-        return {**whole, **lengths, **bound_values(self.model.metadata)}
+        heard = {t.name: _as_sequence(t, self.frames[t.name][first:last]) for t in self.model.inputs}
+        heard.update({name: heard[name] * (last - first) for name in self.lengths})
+        return {**heard, **{name: (one * (last - first)).astype(one.dtype) for name, one in self.unheard.items()}}
 
 
 def _as_sequence(tensor: TensorInfo, frames: Array) -> Array:
@@ -112,13 +128,32 @@ def as_frames(tensor: TensorInfo, values: Array) -> Array:
     return values[None] if tensor.time_axis is None else np.moveaxis(values, tensor.time_axis, 0)
 
 
+def unheard(model: Model, *graphs: PeerGraph | NotComparedError) -> Arrays:
+    """The inputs of the file that the stream does not take, each filled for one frame (`Case.unheard`)."""
+    graph = next((g for g in graphs if not isinstance(g, NotComparedError)), None)
+    if graph is None:
+        return {}
+    heard = {t.name for t in model.inputs} | {s.source[0] for s in model.states if s.source is not None}
+    found = {}
+    for name, dtype in graph.input_dtypes.items():
+        if name not in heard and dtype.kind in "fiub":
+            shape = [size if isinstance(size, int) else 1 for size in graph.input_shapes[name]]
+            found[name] = np.full(shape, dtype.kind in "iu", dtype)
+    return found
+
+
+def several(count: int, what: str) -> str:
+    """A count in words: "1 frame", "2 frames"."""
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
 # Ours
 
 
 def stream_step(case: Case) -> Trace:
     """Our stream, a step at a time."""
     stream = case.model.stream(**case.options)
-    results = [case.model.named(stream.step(_plain(case.frame(t)))) for t in range(case.steps)]
+    results = [case.model.named(stream.step(plain(case.frame(t)))) for t in range(case.steps)]
     return _our_trace(STEP, case, stream, {n: np.stack([r[n] for r in results]) for n in results[0]})
 
 
@@ -133,7 +168,7 @@ def stream_run(case: Case) -> Trace:
                 t.name: np.ascontiguousarray(np.moveaxis(case.frames[t.name][first:last], 0, t.time_axis or 0))
                 for t in case.model.inputs
             }
-            results = case.model.named(stream.run(_plain(block)))
+            results = case.model.named(stream.run(plain(block)))
             parts.append({t.name: np.moveaxis(results[t.name], t.time_axis or 0, 0) for t in case.model.outputs})
     return _our_trace(RUN, case, stream, {n: np.concatenate([p[n] for p in parts]) for n in parts[0]})
 
@@ -141,7 +176,7 @@ def stream_run(case: Case) -> Trace:
 def step_call(case: Case, frames: int) -> Callable[[int], object]:
     """`step` of a fresh stream, as a function of the frame's number: what a latency is measured on."""
     step = case.model.stream(**case.options).step
-    prepared = [_plain(case.frame(t)) for t in range(frames)]
+    prepared = [plain(case.frame(t)) for t in range(frames)]
     return lambda t: step(prepared[t])
 
 
@@ -156,7 +191,7 @@ def _our_trace(name: str, case: Case, stream: Stream, values: Arrays) -> Trace:
     return Trace(name, steps, values)
 
 
-def _plain(arrays: Arrays) -> Frames:
+def plain(arrays: Arrays) -> Frames:
     """What a stream takes: the array itself where there is one."""
     return next(iter(arrays.values())) if len(arrays) == 1 else arrays
 
@@ -164,8 +199,9 @@ def _plain(arrays: Arrays) -> Frames:
 # The ONNX graph
 
 
-def graph_whole(name: str, case: Case, graph: PeerGraph) -> Trace:
-    """The graph over the whole sequence in one call; over prefixes too for outputs that have no time axis."""
+def graph_whole(name: str, case: Case, graph: PeerGraph, seconds: float = np.inf) -> Trace:
+    """The graph over the whole sequence in one call; over prefixes too for outputs that have no time axis. Over fewer
+    frames where all would take longer than `seconds`."""
     if not case.is_sequence:
         raise NotComparedError("a step graph has no time axis")
     length = _fixed_length(case, graph)
@@ -175,12 +211,37 @@ def graph_whole(name: str, case: Case, graph: PeerGraph) -> Trace:
     def run(steps: int) -> Arrays:
         return graph.run({**case.initial_states(), **case.feed(0, steps)})
 
-    return whole_trace(name, case, run, length)
+    if length is not None:
+        return whole_trace(name, case, run, length, f"the graph takes exactly {several(length, 'frame')}")
+    affordable = _affordable(case, run, seconds)
+    return whole_trace(name, case, run, affordable, _limit(seconds)) if affordable else whole_trace(name, case, run)
+
+
+def _limit(seconds: float) -> str:
+    return f"its time limit of {seconds:g} s"
+
+
+def _affordable(case: Case, run: Callable[[int], Arrays], seconds: float) -> int | None:
+    """How many frames can be run whole within the seconds; None where all can."""
+    if seconds == np.inf:
+        return None
+    timeless = any(tensor.time_axis is None for tensor in case.model.outputs)
+    runs = sum(_prefixes(case.steps)) / case.steps if timeless else 1.0  # of prefixes too, in lengths of the whole
+    tried = FIRST_TRY
+    while tried < case.steps:
+        start = time.monotonic()
+        run(tried)
+        per_frame = runs * max(time.monotonic() - start, 1e-9) / tried
+        if per_frame * case.steps <= seconds:
+            break
+        if per_frame * tried * TRIES >= seconds:  # a longer try would cost as much as it may tell
+            return max(1, min(case.steps - 1, int(seconds / per_frame)))
+        tried *= TRIES
+    return None
 
 
 def graph_stepped(name: str, case: Case, graph: PeerGraph, seconds: float = np.inf) -> Trace:
-    """The graph a step at a time, its state outputs fed back. Stops after `seconds`, and says so in the
-    note."""
+    """The graph a step at a time, its state outputs fed back. Ends after `seconds`, and says so."""
     if case.hidden_states:
         raise NotComparedError(f"the graph keeps {', '.join(case.hidden_states)} inside: no state to feed back")
     if _fixed_length(case, graph) not in (None, 1):
@@ -193,7 +254,7 @@ def graph_stepped(name: str, case: Case, graph: PeerGraph, seconds: float = np.i
         results.append(result)
         if time.monotonic() > deadline:
             break
-    return stepped_trace(name, case, results)
+    return stepped_trace(name, case, results, _limit(seconds))
 
 
 def _fixed_length(case: Case, graph: PeerGraph) -> int | None:
@@ -205,8 +266,16 @@ def _fixed_length(case: Case, graph: PeerGraph) -> int | None:
     return None
 
 
-def whole_trace(name: str, case: Case, run: Callable[[int], Arrays], length: int | None = None) -> Trace:
-    """Assemble a trace from runs over the first `steps` frames."""
+def whole_trace(name: str, case: Case, run: Callable[[int], Arrays], length: int | None = None, why: str = "") -> Trace:
+    """Assemble a trace from runs over the first `steps` frames.
+
+    Parameters
+    ----------
+    length : int, optional
+        Of the only run that there is, where it is not over all frames.
+    why : str
+        What keeps it from more.
+    """
     total = length or case.steps
     prefixes = [total] if length else _prefixes(total)
     whole = run(total)
@@ -222,7 +291,7 @@ def whole_trace(name: str, case: Case, run: Callable[[int], Arrays], length: int
             values[tensor.name] = as_frames(tensor, whole[tensor.name])
             steps[tensor.name] = np.arange(len(values[tensor.name]))
     _add_states(case, total, whole, steps, values)
-    return Trace(name, steps, values, f"first {total} steps" if total < case.steps else "")
+    return Trace(name, steps, values, why if total < case.steps else "")
 
 
 def _prefixes(total: int) -> list[int]:
@@ -232,13 +301,13 @@ def _prefixes(total: int) -> list[int]:
     return lengths
 
 
-def stepped_trace(name: str, case: Case, results: Sequence[Arrays]) -> Trace:
-    """Assemble a trace from the results of the first steps, one each."""
+def stepped_trace(name: str, case: Case, results: Sequence[Arrays], why: str = "") -> Trace:
+    """Assemble a trace from the results of the first steps, one each; `why` is what kept it from more."""
     outputs = [t for t in case.model.outputs if t.name in results[0]]
     values = {t.name: np.concatenate([as_frames(t, r[t.name])[:1] for r in results]) for t in outputs}
     steps = dict.fromkeys(values, np.arange(len(results)))
     _add_states(case, len(results), results[-1], steps, values)
-    return Trace(name, steps, values, f"first {len(results)} steps" if len(results) < case.steps else "")
+    return Trace(name, steps, values, why if len(results) < case.steps else "")
 
 
 def _add_states(case: Case, total: int, last: Arrays, steps: dict[str, NDArray[np.int64]], values: Arrays) -> None:

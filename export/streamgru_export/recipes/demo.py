@@ -102,7 +102,7 @@ def summary(result: Result) -> Group:
         "",
         _table(("one step, one thread", "median µs", "p99 of a call, µs", "ratio"), times),
         "",
-        f"{result.parity.verdict}.",
+        f"{result.parity.conclusion}.",
         f"Trained in {result.training_seconds:.0f} s. "
         f"In {result.folder}/: co2.onnx, co2.sgru, report.html, forecast.png",
     )

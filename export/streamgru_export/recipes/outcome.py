@@ -73,7 +73,7 @@ class Outcome:
         """The outcome on one screen."""
         width = max(map(len, self.figures))
         lines = [f"  {name:<{width}}  {value:.4g}" for name, value in self.figures.items()]
-        lines += [f"  parity of {name}: {report.verdict}" for name, report in self.parity.items()]
+        lines += [f"  parity of {name}: {report.conclusion}" for name, report in self.parity.items()]
         if self.text:
             lines += ["", self.text, ""]
         lines.append(f"{'yes' if self.met else 'NO'}: {self.criterion}. Trained in {self.run.seconds:.0f} s.")

@@ -32,7 +32,7 @@ class Bound:
     """An image for one set of shapes, with the streams that wait for their next use. It has no state to reset."""
 
     def __init__(self, image: bytes) -> None:
-        self.model = Model(image)
+        self.model = Model(image, max_ops=None)
         self.bytes = len(image)
         self._idle: defaultdict[tuple[str, str], deque[Stream]] = defaultdict(deque)
 

@@ -20,6 +20,7 @@ from torch import nn
 
 import streamgru
 from real_models import MODELS
+from streamgru.cli import main
 from streamgru_export import export
 from streamgru_export.lost_reset import suspicious_grus, with_linear_before_reset
 from streamgru_export.zoo import GRUNet
@@ -111,7 +112,7 @@ def off_at(step, by):
 
 def test_a_step_graph_is_compared_with_everything_that_takes_its_state(folder, net):
     report = streamgru.parity(folder / "step.onnx", net, steps=60)
-    assert report.ok, report.verdict
+    assert report.ok, report.conclusion
     assert [c.difference.reference for c in report.checks] == [ORACLE, "torch stepped", "onnxruntime stepped"]
     assert set(report.not_compared) == {"torch whole", "onnxruntime whole"}
     assert report.reference == ORACLE
@@ -123,7 +124,7 @@ def test_a_step_graph_is_compared_with_everything_that_takes_its_state(folder, n
 
 def test_a_sequence_graph_is_compared_whole_and_the_module_stepped_too(folder, net):
     report = streamgru.parity(folder / "sequence.onnx", net, steps=60)
-    assert report.ok, report.verdict
+    assert report.ok, report.conclusion
     compared = [c.difference.reference for c in report.checks]
     assert compared == [ORACLE, "torch whole", "torch stepped", "onnxruntime whole"]
     assert "no state to feed back" in report.not_compared["onnxruntime stepped"]
@@ -137,7 +138,7 @@ def test_a_module_of_torch_itself_whose_state_the_graph_hides(tmp_path):
     gru = nn.GRU(INPUTS, HIDDEN).eval()
     export(gru, (torch.zeros(4, 1, INPUTS),), tmp_path / "gru.onnx", stream="sequence", exporter="legacy")
     report = streamgru.parity(tmp_path / "gru.onnx", gru, steps=30)
-    assert report.ok, report.verdict
+    assert report.ok, report.conclusion
     assert {"torch whole", "torch stepped"} <= {c.difference.reference for c in report.checks}
 
 
@@ -177,7 +178,7 @@ def test_an_error_just_within_the_tolerance_holds_and_just_beyond_does_not(folde
     within, beyond = (
         streamgru.parity(Wrong(model, off_at(3, by)), net, steps=10, tolerance=1e-4) for by in (0.9e-4, 1.2e-4)
     )
-    assert within.ok, within.verdict
+    assert within.ok, within.conclusion
     assert not beyond.ok
 
 
@@ -200,7 +201,8 @@ def test_another_module_is_found_out(folder):
 def test_a_module_that_does_not_fit_is_no_parity(folder):
     report = streamgru.parity(folder / "step.onnx", nn.Linear(7, 1), steps=5)
     assert not report.ok
-    assert "the module was not compared" in report.verdict
+    assert report.verdict == "not proved"
+    assert "the module was not compared" in report.reasons[0]
     assert "the module failed" in report.not_compared["torch stepped"]
 
 
@@ -214,7 +216,7 @@ def test_an_argument_that_is_no_state_is_not_fed_back(folder):
     module = Offset(INPUTS, HIDDEN, OUTPUTS, LAYERS).eval()
     report = streamgru.parity(folder / "sequence.onnx", module, steps=20)
     assert "do not continue its sequence" in report.not_compared["torch stepped"]
-    assert report.ok, report.verdict
+    assert report.ok, report.conclusion
 
 
 def test_the_module_runs_in_eval_mode_and_is_left_as_it_was(folder):
@@ -348,6 +350,8 @@ def test_nothing_compared_is_no_parity(folder, tmp_path, monkeypatch):
     model.metadata = {**model.metadata, "source": "gone.onnx"}
     report = streamgru.parity(model, steps=5)
     assert (report.ok, report.checks, report.reference) == (False, (), None)
+    assert (report.verdict, report.exit_code) == ("not proved", 4)
+    assert report.line == "NOT PROVED: gone.onnx: nothing was compared"
     assert report.reasons == ("nothing was compared",)
     assert "gone.onnx" in report.not_compared[ORACLE]
     assert "nothing was compared" in report.text()
@@ -383,6 +387,88 @@ def test_the_verdict_is_by_the_stated_tolerance_and_rounding_is_told(folder, net
     strict = streamgru.parity(folder / "step.onnx", net, steps=20, tolerance=ours / 2)
     assert not strict.ok
     assert "are themselves" in strict.reasons[-1]
+
+
+# How far
+
+
+def test_a_peer_that_is_cut_off_makes_a_partial_certificate(folder, net):
+    report = streamgru.parity(folder / "step.onnx", net, steps=200, oracle_seconds=0)
+    assert (report.verdict, report.ok, report.exit_code) == ("partial", False, 3)
+    far = {subject.name: subject for subject in report.subjects}
+    ended = far[ORACLE].reached
+    assert ended == 1
+    assert report.reasons == (f"{ORACLE} ended after {ended} step: its time limit of 0 s",)
+    assert all(subject.reached == 200 and not subject.ended for name, subject in far.items() if name != ORACLE)
+    assert report.reference == "torch stepped"  # the first that ran to the end: drift is over all steps
+    assert report.differences[0].windows[-1].last == 199
+    (oracle,) = (d for d in report.differences if d.candidate == ORACLE)
+    assert (oracle.steps, oracle.windows[-1].last) == (ended, ended - 1)
+    with pytest.raises(streamgru.ParityError, match="is partial: float64 oracle ended after") as caught:
+        report.raise_for_verdict()
+    assert caught.value.verdict == "partial"
+
+
+def test_a_partial_certificate_says_so_everywhere(folder):
+    report = streamgru.parity(folder / "step.onnx", steps=200, oracle_seconds=0)
+    ended = next(subject.reached for subject in report.subjects if subject.name == ORACLE)
+    assert report.line.startswith(f"PARTIAL: step.onnx: {ORACLE} ended after {ended} step")
+    assert f"{ORACLE} ({ended} steps), onnxruntime stepped (200 steps)" in report.conclusion
+    lines = report.text().splitlines()
+    assert "PARTIAL" in lines[0]
+    assert any(line.split()[:5] == ["float64", "oracle", f"{ended}", "of", "200"] for line in lines)
+    answer = json.loads(report.to_json())
+    assert (answer["verdict"], answer["ok"]) == ("partial", False)
+    oracle = {"name": ORACLE, "reached": ended, "compared": ended, "ended": "its time limit of 0 s"}
+    assert oracle in answer["subjects"]
+    assert next(check for check in answer["checks"] if check["reference"] == ORACLE)["steps"] == ended
+
+
+@pytest.mark.parametrize("options,code,said", [
+    (["--steps", "5"], 0, "holds: "), (["--steps", "5", "--tolerance", "1e-12"], 1, "FAILS: "),
+    (["--steps", "5", "--oracle-seconds", "0"], 3, "PARTIAL: "),
+])  # fmt: skip
+def test_the_exit_code_is_the_verdict(options, code, said, folder, capsys):
+    assert main(["parity", str(folder / "step.onnx"), "--ci", *options]) == code
+    assert capsys.readouterr().out.startswith(said)
+
+
+def test_the_exit_code_of_what_is_not_proved(folder, tmp_path, capsys):
+    lonely = tmp_path / "lonely.sgru"
+    lonely.write_bytes((folder / "step.sgru").read_bytes())
+    assert main(["parity", str(lonely), "--steps", "5"]) == 4
+    assert "NOT PROVED" in capsys.readouterr().out
+
+
+def test_a_whole_run_of_the_oracle_is_cut_off_too(folder):
+    report = streamgru.parity(folder / "sequence.onnx", steps=300, oracle_seconds=0)
+    (oracle,) = (subject for subject in report.subjects if subject.name == ORACLE)
+    assert report.verdict == "partial"
+    assert oracle.reached == 1
+    assert oracle.ended == "its time limit of 0 s"
+
+
+def test_all_that_run_to_the_end_hold(folder, net):
+    report = streamgru.parity(folder / "step.onnx", net, steps=50)
+    assert {(s.reached, s.compared, s.ended) for s in report.subjects} == {(50, 50, "")}
+    assert report.exit_code == 0
+    assert report.conclusion == f"Parity holds over 50 steps against {ORACLE}, torch stepped, onnxruntime stepped"
+
+
+def test_an_output_that_is_known_at_some_lengths_alone_is_counted_so(folder):
+    report = streamgru.parity(folder / "sequence.onnx", steps=60)
+    (oracle,) = (subject for subject in report.subjects if subject.name == ORACLE)
+    assert (oracle.reached, str(oracle)) == (60, f"{oracle.compared} of 60")
+    assert oracle.compared < 30
+    assert f"{ORACLE} ({oracle.compared} of 60 steps)" in report.conclusion
+
+
+def test_what_differs_outweighs_what_was_cut_off(folder):
+    model = Wrong(streamgru.load(folder / "step.onnx"), off_at(1, 1e-3))
+    report = streamgru.parity(model, steps=200, oracle_seconds=0, onnx=folder / "step.onnx")
+    assert (report.verdict, report.exit_code) == ("does not hold", 1)
+    assert "step 1" in report.reasons[0]
+    assert "ended after" in report.reasons[-1]
 
 
 # What is fed in

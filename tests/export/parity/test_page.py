@@ -89,11 +89,42 @@ def test_the_page_tells_what_the_report_holds(report):
 
 
 def test_a_failure_says_why(report):
-    failed = replace(report, ok=False, reasons=("float64 oracle: off by 0.27",), warnings=("a GRU",))
+    failed = replace(report, verdict="does not hold", reasons=("float64 oracle: off by 0.27",), warnings=("a GRU",))
     page = Page(render(failed))
     assert "Parity does not hold" in page.text
     assert "float64 oracle: off by 0.27" in page.text
     assert "Warning. a GRU" in page.text
+
+
+def test_a_page_says_how_far_each_was_compared(report):
+    subjects = tuple(
+        replace(s, reached=7, compared=7, ended="its time limit of 3 s") if s.name == "float64 oracle" else s
+        for s in report.subjects
+    )
+    partial = replace(
+        report, verdict="partial", reasons=("it ended",), caveats=("time was not tried",), subjects=subjects
+    )
+    text = Page(render(partial)).text
+    assert "Parity is partial" in text
+    assert "7 of 50" in text
+    assert "ended: its time limit of 3 s" in text
+    assert "Time was not tried." in text
+    assert " (" not in text.partition("All pairs")[2].partition("Error over time")[0].partition("asked for.")[2]
+
+
+def test_pairs_of_fewer_steps_say_how_many(report):
+    (pair, *others) = report.pairs
+    short = replace(pair, outputs=tuple(replace(output, steps=min(output.steps, 7)) for output in pair.outputs))
+    text = Page(render(replace(report, pairs=(short, *others)))).text
+    assert f"{pair.max_abs:.1e} (7)" in text
+
+
+def test_the_page_has_the_whole_in_one_call(report):
+    (check,) = (check for check in report.axes if check.taken_for == "time")
+    text = Page(render(report)).text
+    assert "The whole in one call" in text
+    assert check.axes in text
+    assert f"{check.scaled:.2e}" in text
 
 
 def test_names_from_a_model_cannot_become_markup(report):

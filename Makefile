@@ -65,8 +65,10 @@ sanitizers: ## run the C core's tests under clang's MemorySanitizer and under va
 realtime: $(VENV)/.built ## prove that a step makes no system call, allocation or lock; its stack and its times
 	PYTHON=$(BIN)/python tests/realtime.sh
 
-mutants: ## count which of COUNT=200 slips in the C core its tests notice
-	python3 tests/mutants.py --count $(COUNT)
+mutants: $(VENV)/.built ## count which of COUNT=200 slips in the C core, and in Python's border, their tests notice: hours
+	$(BIN)/python tests/mutants/core.py --count $(COUNT)
+	@.ci/install.sh $(BIN)/python -c constraints.txt cosmic-ray
+	$(BIN)/python tests/mutants/border.py --count $(COUNT)
 
 soak: $(VENV)/.built ## run STEPS=10000000 steps with saves, other processes and instruction sets in between
 	$(BIN)/python tests/soak.py $(STEPS)

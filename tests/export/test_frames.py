@@ -9,6 +9,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 import streamgru
 from runtime.models import gru_image
+from streamgru.lengths import Lengths
 from streamgru_export.frames import drawing, drawing_from, given_frames, id_tables, length_inputs, random_frames
 
 
@@ -68,6 +69,6 @@ def test_a_length_is_one_in_a_stream():
     model = streamgru.Model(gru_image(inputs=3))
     assert length_inputs(model) == ()
     (name,) = (tensor.name for tensor in model.inputs)
-    model.metadata["lengths"] = {"inputs": [name], "state": None}
+    model.lengths = Lengths((name,))
     assert length_inputs(model) == (name,)
     np.testing.assert_array_equal(random_frames(model, {}, 3, 0)[name], np.ones((3, 1, 3), np.float32))

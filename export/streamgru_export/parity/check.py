@@ -286,7 +286,9 @@ def _misread(seen: _Seen) -> str:
     if isinstance(oracle, NotComparedError) or not failed:
         return ""
     first = min(_first_wrong(found[STEP], found[name], seen.tolerance) for name in GRAPHS if name in found)
-    reason: str = peer("misreadings").reason(seen.case, oracle.proto, type(oracle), first, seen.tolerance)
+    reason: str = peer("misreadings").reason(
+        seen.case, oracle.proto, partial(type(oracle), bound=oracle.bound), first, seen.tolerance
+    )
     return reason
 
 

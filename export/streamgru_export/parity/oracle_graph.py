@@ -26,22 +26,22 @@ class OracleGraph:
         The file is no ONNX model.
     """
 
-    def __init__(self, model: onnx.ModelProto | Path, bound: Arrays) -> None:
+    def __init__(self, model: onnx.ModelProto | Path, bound: Arrays | None = None) -> None:
         self.proto = model if isinstance(model, onnx.ModelProto) else _read(model)
         with its_reason("the oracle"):
             self._model = Float64Model(self.proto)
         given = self.proto.graph.input
         self.input_names = [value.name for value in given]
-        self.bound = {name: value for name, value in bound.items() if name in self.input_names}
+        self.bound = {name: value for name, value in (bound or {}).items() if name in self.input_names}
         self.input_shapes: dict[str, tuple[int | str | None, ...]] = {
             value.name: tuple(d.dim_value or d.dim_param for d in value.type.tensor_type.shape.dim)
             for value in given
-            if value.name not in bound
+            if value.name not in self.bound
         }
         self.input_dtypes: dict[str, AnyDtype] = {
             value.name: onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type)
             for value in given
-            if value.type.tensor_type.elem_type and value.name not in bound
+            if value.type.tensor_type.elem_type and value.name not in self.bound
         }
         self.output_names: list[str] = self._model.output_names
 

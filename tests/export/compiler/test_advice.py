@@ -14,8 +14,10 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
 import streamgru
+from export.compiler.static.keras import BOOL, INT64, value
 from export.compiler.stream.recurrences import N, cell, convolution, loop
 from export.compiler.stream.steps import assert_steps_equal
 from export.graphs import assert_close, gru_weights, model, node, onnxruntime, rng, stream, whole
@@ -91,6 +93,15 @@ def computed(own):
 def lengths(*values):
     gru = node("GRU", ["x", "W", "R", "B", *(["lens"] if values else [])], ["y"], hidden_size=N)
     return model([gru], {"x": ["T", 1, N]}, ["y"], WEIGHTS | ({"lens": np.int32(values)} if values else {}))
+
+
+def stopping(condition):
+    """A loop that says no after its second round."""
+    body = helper.make_graph([node("Add", ["v", "v"], ["v_new"]), node("Less", ["i", "one"], ["on"])], "body",
+                             [value("i", [], INT64), value("go", [], BOOL), value("v")],
+                             [value("on", [], BOOL), value("v_new")])  # fmt: skip
+    return model([node("Loop", ["n", condition, "x"], ["y"], body=body)], {"x": [1, N]}, ["y"],
+                 {"n": np.int64(4), "one": np.int64(1), "true": np.bool_(True)})  # fmt: skip
 
 
 def one_number(name):
@@ -216,8 +227,9 @@ FOLLOWED = {
         lambda: computed(own=False), {}, "computed from inputs. Give it as an input of its own",
         lambda path: streams(computed(own=True), (6, 1, N)),
     ),
-    "Leave them out": (
-        lambda: lengths(0), {}, "sequence_lens are zero. Leave them out", lambda path: streams(lengths(), (6, 1, N)),
+    "Give the Loop the constant true as its condition if it is to stop": (
+        lambda: stopping(""), {}, "ONNX goes on, onnxruntime stops. Give the Loop the constant true",
+        lambda path: runs_whole(stopping("true"), path),
     ),
     "give it as pads": (
         lambda: same_padded(auto_pad="SAME_UPPER"), {}, "give it as pads",
@@ -259,7 +271,8 @@ ELSEWHERE = {
     "export the model with its weights in it (export_params=True)",
     "pads must give a begin and an end for each axis", "it does not give a frame for each frame",
     "its dimension '{}' is unbound; give dims={'{}': number}",  # of specialise, below
-    "X {} would give {}",  # no advice
+    "X {} would give {}", "one of them is 0, and the other 1",  # no advice
+    "Let the model give what it draws from, and draw outside",  # lower/test_lower.py
     "time_axis={}, dims={}", "state=[('{}', '{}')]",  # parts of those above
 }  # fmt: skip
 

@@ -17,6 +17,7 @@ from torch import nn
 import streamgru
 from export.graphs import gru_weights, model, node, rng
 from export.parity.recurrences import bound_to_one, over_loop, over_scan
+from streamgru.lengths import Lengths
 from streamgru_export import export
 from streamgru_export.parity.traces import NotComparedError
 from streamgru_export.parity.trial import Axes, Port, grown_axes, trial
@@ -256,7 +257,7 @@ def test_a_length_that_a_run_does_not_obey_is_named(tmp_path):
     weights = {**gru_weights(rng(), IN, H), "zero": np.float32(0)}
     ignoring = model(deaf, {"x": ["T", 1, IN], "lens": [1]}, ["Y"], weights, dtypes=dtypes)
     image = streamgru.Model(streamgru.compile(ignoring).image)
-    image.metadata = {**image.metadata, "lengths": {"inputs": ["lens"], "state": None}}
+    image.lengths = Lengths(("lens",))
     report = certificate(save(file, tmp_path / "net.onnx"), image)
     assert report.reasons == ("Model.run does not obey 'lens', which says how long the sequences are",)
     assert all(check.ok for check in report.checks)  # in a stream each frame is a sequence of length 1

@@ -22,6 +22,7 @@ from reports.trial import (
     tensor,
     torch_says,
     whole_is_right,
+    written,
 )  # fmt: skip
 
 

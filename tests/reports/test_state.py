@@ -11,6 +11,7 @@ import streamgru
 from export.graphs import model, node, onnxruntime
 from reports.test_export import recurrent
 from reports.trial import (
+    EXPORTERS,
     close,
     export_is_refused,
     exported,
@@ -101,12 +102,13 @@ class Returned(Warped):
         return y, hx, cx
 
 
-def test_states_that_go_in_and_do_not_come_out(tmp_path):
+@EXPORTERS
+def test_states_that_go_in_and_do_not_come_out(tmp_path, exporter):
     """opencv/opencv#21118: forward(x, hx, cx) returns its output alone."""
     example = (torch.zeros(1, 1, 7), torch.zeros(1, 1, 5), torch.zeros(1, 1, 5))
-    export_is_refused(seeded(Warped), example, tmp_path, "(?s)hx.*[Rr]eturn")
+    export_is_refused(seeded(Warped), example, tmp_path, "(?s)hx.*[Rr]eturn", exporter=exporter)
     module = seeded(Returned)
-    path = exported(module, example, tmp_path)
+    path = exported(module, example, tmp_path, exporter=exporter)
     steps_like(path, module, list(floats(9, 1, 1, 7)), example[1:])
 
 
@@ -137,7 +139,7 @@ class ConvLstmStep(ConvLstm):
         return h.mean((2, 3)), h, c
 
 
-@pytest.mark.parametrize("exporter", ["legacy", pytest.param("dynamo", marks=pytest.mark.slow)])
+@EXPORTERS
 def test_a_convolutional_lstm_that_hides_its_state(tmp_path, exporter):
     """ndrplz/ConvLSTM_pytorch#21: self.hidden is None at first, then the state of the frame before."""
     export_is_refused(seeded(ConvLstm), torch.zeros(1, 2, 4, 4), tmp_path, "hidden", exporter=exporter)
@@ -225,7 +227,7 @@ class QueueStep(nn.Module):
         return wavbuf * 2, wavbuf
 
 
-@pytest.mark.parametrize("exporter", ["legacy", pytest.param("dynamo", marks=pytest.mark.slow)])
+@EXPORTERS
 def test_a_queue_of_samples_that_the_module_keeps(tmp_path, exporter):
     """microsoft/onnxruntime#10108: a first-in-first-out buffer; the exported graph forgets it."""
     export_is_refused(Queue(), torch.ones(5), tmp_path, "wavbuf", exporter=exporter)

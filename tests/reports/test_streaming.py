@@ -13,6 +13,7 @@ from torch.nn import functional
 import streamgru
 from export.graphs import model, node, onnxruntime
 from reports.trial import (
+    EXPORTERS,
     does_not_stream,
     exported,
     floats,
@@ -50,10 +51,11 @@ def all_ways(path, module, x, blocks=(1, 4, 7)) -> None:
             near(np.concatenate(parts, 1), expected)
 
 
-def test_an_enhancer_in_frames(tmp_path):
+@EXPORTERS
+def test_an_enhancer_in_frames(tmp_path, exporter):
     """Rikorose/DeepFilterNet#106: encoder and decoder gave other numbers after they were made to stream."""
     module = seeded(Enhancer)
-    path = exported(module, torch.zeros(1, 5, 6), tmp_path, stream="sequence")
+    path = exported(module, torch.zeros(1, 5, 6), tmp_path, stream="sequence", exporter=exporter)
     all_ways(path, module, floats(1, 20, 6))
 
 
@@ -96,12 +98,13 @@ class CausalChunk(nn.Module):
         return self.out(functional.silu(self.conv(u))), u[:, :, -4:]
 
 
+@EXPORTERS
 @pytest.mark.parametrize("chunk", [1, 3, 8])
-def test_a_causal_convolution_with_a_cache_in_chunks(tmp_path, chunk):
+def test_a_causal_convolution_with_a_cache_in_chunks(tmp_path, chunk, exporter):
     """k2-fsa/icefall#661: the causal module with its cache differed from torch, the other one did not."""
     module = seeded(CausalChunk)
     cache = torch.zeros(1, 4, 4)
-    path = exported(module, (torch.zeros(1, 4, chunk), cache), tmp_path, stream="step")
+    path = exported(module, (torch.zeros(1, 4, chunk), cache), tmp_path, stream="step", exporter=exporter)
     x = floats(1, 4, 6 * chunk)
     chunks = [np.ascontiguousarray(u) for u in np.split(x, 6, 2)]
     steps_like(path, module, chunks, [cache])
@@ -177,10 +180,11 @@ class Chomped(nn.Module):
         return u.transpose(1, 2)
 
 
-def test_a_convolution_whose_future_is_cut_off(tmp_path):
+@EXPORTERS
+def test_a_convolution_whose_future_is_cut_off(tmp_path, exporter):
     """STMicroelectronics/stm32ai-modelzoo-services#41: the causal TCNN, a Slice between Conv and BatchNorm."""
     module = seeded(Chomped)
-    path = exported(module, torch.zeros(1, 6, 5), tmp_path, stream="sequence")
+    path = exported(module, torch.zeros(1, 6, 5), tmp_path, stream="sequence", exporter=exporter)
     all_ways(path, module, floats(1, 25, 5))
 
 
@@ -197,7 +201,8 @@ class Keyword(nn.Module):
         return self.head(self.gru(u.transpose(1, 2))[0][:, -1])
 
 
-def test_a_keyword_net_that_was_trained_on_windows(tmp_path):
+@EXPORTERS
+def test_a_keyword_net_that_was_trained_on_windows(tmp_path, exporter):
     """google-research/google-research#819: a CRNN that was far worse streamed than on windows.
 
     Without padding the convolution gives nothing for its first frames, a stream would: refused; padded in front, as
@@ -207,7 +212,7 @@ def test_a_keyword_net_that_was_trained_on_windows(tmp_path):
         seeded(lambda: Keyword(0)), tmp_path, floats(1, 16, 5), "Conv.*all its padding, 2, at the beginning"
     )
     module = seeded(lambda: Keyword(2))
-    x, path = floats(1, 16, 5), exported(module, torch.zeros(1, 8, 5), tmp_path, stream="sequence")
+    x, path = floats(1, 16, 5), exported(module, torch.zeros(1, 8, 5), tmp_path, stream="sequence", exporter=exporter)
     with streamgru.load(path).stream() as stream:
         for t in range(16):
             near(stream.step(x[:, t]), torch_says(module, tensor(x[:, : t + 1])))
@@ -238,23 +243,25 @@ class Detector(nn.Module):
         return torch.sigmoid(self.head(h)), x[:, -4:], torch.stack([h, c])
 
 
-def test_a_detector_that_wants_the_samples_before(tmp_path):
+@EXPORTERS
+def test_a_detector_that_wants_the_samples_before(tmp_path, exporter):
     """snakers4/silero-vad#771: 512 samples without the 64 before them give no speech, and no error."""
     module = seeded(Detector)
     states = [torch.zeros(1, 4), torch.zeros(2, 1, 5)]
     pairs = [("context", "context_out"), ("state", "state_out")]
-    path = exported(module, (torch.zeros(1, 32), *states), tmp_path, stream="step", state=pairs)
+    path = exported(module, (torch.zeros(1, 32), *states), tmp_path, stream="step", state=pairs, exporter=exporter)
     loaded = steps_like(path, module, list(floats(12, 1, 32)), states)
     assert [t.name for t in loaded.inputs] == ["x"]
     assert sorted(t.shape for t in loaded.states) == [(1, 4), (2, 1, 5)]
 
 
-def test_an_effect_without_clicks_between_buffers(tmp_path):
+@EXPORTERS
+def test_an_effect_without_clicks_between_buffers(tmp_path, exporter):
     """yeeking/ai-enhanced-audio-book#5: the LSTM's state was not handed to the next buffer."""
     module = seeded(
         lambda: OneArgument(
             lambda m, x: m.head(m.lstm(x)[0]) + x, lstm=nn.LSTM(1, 12, batch_first=True), head=nn.Linear(12, 1)
         )
     )
-    path = exported(module, torch.zeros(1, 16, 1), tmp_path, stream="sequence")
+    path = exported(module, torch.zeros(1, 16, 1), tmp_path, stream="sequence", exporter=exporter)
     all_ways(path, module, floats(1, 200, 1), blocks=(1, 64, 17))

@@ -37,6 +37,10 @@ def seeded(make: Callable[[], nn.Module]) -> nn.Module:
     return make().eval()
 
 
+# The legacy exporter takes a tenth of the other's time.
+EXPORTERS = pytest.mark.parametrize("exporter", ["legacy", pytest.param("dynamo", marks=pytest.mark.slow)])
+
+
 # ---- ONNX graphs ----
 
 
@@ -117,7 +121,7 @@ def does_not_stream(graph: onnx.ModelProto, folder: Path, match: str, **options:
 
 
 def exported(module: nn.Module, example: Any, folder: Path, **options: Any) -> Path:
-    """By the legacy exporter, which takes a tenth of the other's time."""
+    """The file. By the legacy exporter unless told otherwise."""
     path = folder / "module.onnx"
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

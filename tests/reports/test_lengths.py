@@ -254,6 +254,7 @@ class MaskedStep(nn.Module):
         return y + 0, y, torch.where(kept, h_new, h), torch.where(kept, c_new, c)
 
 
+@pytest.mark.slow  # the loop is written out at four lengths
 def test_a_masked_lstm_that_became_a_loop(tmp_path):
     """onnx/tensorflow-onnx#1871: Embedding(mask_zero=True), LSTM."""
     graph = masked_loop()

@@ -42,13 +42,14 @@ class Enhancer(nn.Module):
 
 
 def all_ways(path, module, x, blocks=(1, 4, 7)) -> None:
-    """Whole, frame by frame and in blocks of any size: what the module gives whole. x is [B, T, ...]."""
+    """Whole, frame by frame and in blocks of any size: what the module gives for x [B, T, ...]. And the certificate."""
     expected, loaded = torch_says(module, tensor(x)), streamgru.load(path)
     near(loaded.run(x), expected)
     for block in blocks:
         with loaded.stream() as stream:
             parts = [stream.run(x[:, t : t + block]) for t in range(0, x.shape[1], block)]
             near(np.concatenate(parts, 1), expected)
+    streamgru.parity(path, module, steps=20).raise_for_verdict()
 
 
 @EXPORTERS

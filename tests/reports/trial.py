@@ -92,11 +92,12 @@ def close(actual: Mapping[str, Any], expected: Mapping[str, Any], tolerance: flo
 def streams_as_whole(
     graph: onnx.ModelProto, feeds: Mapping[str, Any], folder: Path, tolerance: float = TOLERANCE, **options: Any
 ) -> streamgru.Model:
-    """Streamed in one call, streamed in steps, and run whole: each is what onnxruntime gives in one call."""
+    """Streamed in one call and in steps, and run whole: what onnxruntime gives in one call. And the certificate."""
     path, expected = written(graph, folder), onnxruntime(graph, feeds)
     model = streamgru.load(path, **options)
     close(streamed(model, feeds), expected, tolerance)
     close(stepped(model, feeds), expected, tolerance)
+    streamgru.parity(path, steps=20).raise_for_verdict()
     whole_is_right(graph, feeds, folder, tolerance)
     return model
 
@@ -153,7 +154,7 @@ def steps_like(
     path: Path, module: nn.Module, frames: Sequence[Any], states: Sequence[Tensor], tolerance: float = TOLERANCE,
     outputs: int = 1,
 ) -> streamgru.Model:  # fmt: skip
-    """A step graph, frame after frame, beside its module whose states are fed back by hand."""
+    """A step graph, frame after frame, beside its module whose states are fed back by hand; and its certificate."""
     model = streamgru.load(path)
     with model.stream() as stream:
         for x in frames:
@@ -163,4 +164,5 @@ def steps_like(
             results, states = results[:outputs], results[outputs:]
             for actual, expected in zip(y, results, strict=True):
                 near(actual, expected, tolerance)
+    streamgru.parity(path, module, steps=20).raise_for_verdict()
     return model

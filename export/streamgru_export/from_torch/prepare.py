@@ -7,7 +7,8 @@ It does not export. The caller's module is never changed, not even for a moment.
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import torch
@@ -16,6 +17,7 @@ from torch.nn.utils import parametrize, remove_spectral_norm, remove_weight_norm
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils import _pytree as pytree
+from torch.utils.hooks import RemovableHandle
 
 from streamgru.errors import ExportError
 
@@ -139,6 +141,31 @@ def copy_module(module: Module) -> Module:
     return copied
 
 
+@contextmanager
+def _no_projections(module: FlatModule) -> Iterator[None]:
+    """Refuses to call an LSTM with a projection: ONNX has none, and the exporters fail, or write one that does not run.
+
+    One that is not called may lend its weights.
+    """
+
+    def refuse(name: str, layer: nn.LSTM) -> RemovableHandle:
+        def hook(_layer: nn.Module, _args: object) -> None:
+            raise ExportError(
+                f"{name.removeprefix('module.')} projects its output (proj_size={layer.proj_size}), which ONNX's LSTM "
+                "does not: write one step of it with functional.linear() on its weights, and export "
+                "forward(x, h, c) -> (y, h, c)"
+            )
+
+        return layer.register_forward_pre_hook(hook)
+
+    hooks = [refuse(name, m) for name, m in module.named_modules() if isinstance(m, nn.LSTM) and m.proj_size]
+    try:
+        yield
+    finally:
+        for handle in hooks:
+            handle.remove()
+
+
 def run_twice(module: FlatModule, examples: Sequence[Tensor], notices: list[str]) -> Any:
     """What the module returns for the example. Refuses a module that answers differently the second time.
 
@@ -146,7 +173,10 @@ def run_twice(module: FlatModule, examples: Sequence[Tensor], notices: list[str]
     """
     with torch.no_grad():
         try:
-            returned = module.call(examples)
+            with _no_projections(module):
+                returned = module.call(examples)
+        except ExportError:
+            raise
         except Exception as exc:
             raise ExportError(f"the module fails on the example: {type(exc).__name__}: {exc}") from exc
         first = [y.clone() for y in pytree.tree_leaves(returned) if isinstance(y, Tensor)]

@@ -49,6 +49,7 @@ FOLLOWED = {
     "Export the module in float32": "prepare:a_module_in_half_precision_is_refused_and_its_float_copy_is_proved",
     "or raise tolerance=": "prepare:a_module_that_needs_float64_is_refused",
     "keep the dtype that it is given": "prepare:a_module_that_makes_float64_itself_is_told_not_to",
+    "write one step of it with functional.linear()": "prepare:an_lstm_with_projections_is_written_out",
     "export the float module that it was made from": "prepare:a_quantised_module_is_refused_by_its_layer",
     "Make it an argument and a result": "prepare:a_state_in_the_module_written_as_an_argument_exports",
     "Make it deterministic": "prepare:randomness_in_eval_mode_is_refused",

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
 from export.from_torch.nets import (
     EXPORTERS,
@@ -91,3 +92,21 @@ def test_time_is_found_where_lengths_must_grow_with_it(path: Path) -> None:
 def test_time_is_found_where_a_layer_is_called_by_keyword(path: Path) -> None:
     net = OneInput(lambda self, x: self.gru(input=x)[0], gru=nn.GRU(4, 8, batch_first=True))
     assert export(net, torch.randn(1, 5, 4), path, exporter="legacy").time_axis == {"x": 1, "y": 1}
+
+
+class FromLongToShort(nn.Module):
+    """A packed GRU that wants its lengths sorted."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.gru = nn.GRU(4, 3, batch_first=True)
+
+    def forward(self, x: Tensor, lengths: Tensor) -> Tensor:
+        y, _ = self.gru(pack_padded_sequence(x, lengths, batch_first=True))
+        return pad_packed_sequence(y, batch_first=True, total_length=x.shape[1])[0]
+
+
+def test_lengths_from_long_to_short_are_so_in_twice_the_batch(path: Path) -> None:
+    module, lengths = FromLongToShort(), torch.tensor([5, 3])
+    export(module, (torch.zeros(2, 5, 4), lengths), path, stream="sequence", exporter="legacy", dynamic_batch=True)
+    assert_agrees(path, module, torch.randn(3, 7, 4), torch.tensor([7, 4, 1]))

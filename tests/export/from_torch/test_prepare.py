@@ -192,6 +192,35 @@ def test_a_quantised_module_is_refused_by_its_layer(path: Path, exporter: Any) -
         export(Net(), (torch.randn(1, 1, 4), torch.zeros(2, 1, 8)), path, exporter=exporter)
 
 
+class Projected(nn.Module):
+    """One step of an LSTM with a projection: torch's, or the same of its weights."""
+
+    def __init__(self, written_out: bool) -> None:
+        super().__init__()
+        self.lstm, self.written_out = nn.LSTM(4, 6, proj_size=3, batch_first=True), written_out
+
+    def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        if not self.written_out:
+            y, (h, c) = self.lstm(x[:, None], (h[None], c[None]))
+            return y[:, 0], h[0], c[0]
+        lstm, linear = self.lstm, nn.functional.linear
+        gates = linear(x, lstm.weight_ih_l0, lstm.bias_ih_l0) + linear(h, lstm.weight_hh_l0, lstm.bias_hh_l0)
+        i, f, g, o = gates.chunk(4, 1)
+        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+        h = linear(torch.sigmoid(o) * torch.tanh(c), lstm.weight_hr_l0)
+        return h + 0, h, c
+
+
+def test_an_lstm_with_projections_is_written_out(path: Path) -> None:
+    """The legacy exporter has no form of it, the default one writes an LSTM that onnxruntime does not run."""
+    module, example = Projected(False), (torch.randn(1, 4), torch.zeros(1, 3), torch.zeros(1, 6))
+    refused(path, module, example, r"lstm projects its output \(proj_size=3\).*write one step of it")
+    written = Projected(True)
+    written.load_state_dict(module.state_dict())
+    export(written, example, path, exporter="legacy")
+    assert_agrees(path, module, *example)
+
+
 def test_what_is_no_module_is_refused(path: Path) -> None:
     refused(path, lambda x: x, torch.randn(1, 1, 4), "expected a torch.nn.Module")
 

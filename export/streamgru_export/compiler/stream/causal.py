@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from streamgru.errors import CannotStreamError, ModelError, Obstacle
 
 from ..graph.graph import Graph
+from ..graph.recurrent import Scan, scan
 from .check import Check
 from .places import ONE_STEP, PROBES, RUN_WHOLE, Place
 from .rules import RULES
@@ -73,8 +74,15 @@ def _refuse_control(short: Graph, other: Graph) -> None:
             continue
         if was.node.op_type == "If":
             found.append(Obstacle(str(was.node), "its branch depends on the length of the sequence", RUN_WHOLE))
+        elif was.node.op_type == "Scan" and _is_turned(scan(was.node)):
+            why = "it goes through the frames of the sequence from the last one, or gives them in that order"
+            found.append(Obstacle(str(was.node), why, RUN_WHOLE))
         else:
             why = "it runs over the frames of the sequence, and its body is no GRU"
             found.append(Obstacle(str(was.node), why, ONE_STEP))
     if found:
         raise CannotStreamError(found)
+
+
+def _is_turned(form: Scan) -> bool:
+    return any(form.input_reverse + form.output_reverse)

@@ -87,6 +87,14 @@ def test_a_loop_over_an_open_axis_is_no_batch_of_one(made, name):
         compile(made(name))
 
 
+@pytest.mark.parametrize("turned", ["scan_input_directions", "scan_output_directions"])
+def test_a_scan_from_the_last_frame_is_no_step_either(turned):
+    source = scan("N")
+    source.graph.node[-1].attribute.append(helper.make_attribute(turned, [1]))
+    with pytest.raises(CannotStreamError, match=r"from the last one, or gives .* It can run whole"):
+        compile(source)
+
+
 @pytest.mark.parametrize("name", ["unk__1", "N", None])
 @pytest.mark.parametrize("made", [lambda n: cell("GRU", n), lambda n: cell("LSTM", n), convolution],
                          ids=["gru", "lstm", "conv"])  # fmt: skip

@@ -219,7 +219,7 @@ def _compiled(sources, folder):
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None:
         pytest.skip("no C compiler")
-    for file in ("internal.h", "kernels/kernels.h", "streamgru.h"):
+    for file in ("claim.h", "internal.h", "kernels/kernels.h", "streamgru.h"):
         (folder / file).parent.mkdir(exist_ok=True)
         (folder / file).write_text(sources[file], encoding="utf-8")
     fields = []

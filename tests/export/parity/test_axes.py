@@ -287,6 +287,24 @@ def test_a_module_is_taken_further_than_its_graph_of_one_step(step, net):
     assert report.caveats == ()
 
 
+@pytest.mark.parametrize("which", [0, -1])
+def test_a_module_of_one_step_may_give_one_result_for_many(which, tmp_path):
+    class Step(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gru = nn.GRU(IN, H, batch_first=True)
+
+        def forward(self, x, h):
+            y, h = self.gru(x, h)
+            return y[:, which], h
+
+    torch.manual_seed(5)
+    module = Step().eval()
+    export(module, (torch.zeros(1, 1, IN), torch.zeros(1, 1, H)), tmp_path / "m.onnx", stream="step", exporter="legacy")
+    report = certificate(tmp_path / "m.onnx", module=module)
+    assert report.ok, report.conclusion
+
+
 def test_states_that_are_swapped_are_found_by_the_module_in_one_call(tmp_path):
     """Every subject that steps the graph believes the pairs."""
     torch.manual_seed(5)

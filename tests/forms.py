@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pack_padded_sequence, pad_packed_sequence
 
-from streamgru_export.from_torch.exporters import run_exporter
+from streamgru_export.from_torch.exporters import Hints, run_exporter
 
 I, H, T = 5, 12, 6  # noqa: E741 - the field's names
 BOTH = ("dynamo", "legacy")
@@ -66,7 +66,7 @@ def export(form: Form, exporter: str) -> tuple[nn.Module, onnx.ModelProto]:
     with tempfile.TemporaryDirectory() as folder:
         graph = run_exporter(
             Flat(module).eval(), tuple(form.inputs.values()), Path(folder) / "m.onnx", exporter=exporter,
-            inputs=tuple(form.inputs), outputs=form.outputs, dynamic=dynamic, opset=None,
+            inputs=tuple(form.inputs), outputs=form.outputs, dynamic=dynamic, opset=None, hints=Hints(),
         )  # fmt: skip
         return module, ir.to_proto(graph)
 

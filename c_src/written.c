@@ -143,10 +143,8 @@ static SGRU_COLD int64_t next_unit(const written_map *map, int64_t all)
 
 int sgru_reads_are_written(const sgru_model *m)
 {
-    written_map map;
-    map.m = m, map.unit = smallest_unit(m), map.steps = 0;
+    written_map map = {.m = m, .unit = smallest_unit(m)};
     const int64_t all = (int64_t)(m->arena_size / map.unit);
-    map.high = 0;
     while ((map.low = next_unit(&map, all)) < all) {
         map.high = map.low + 64 * WORDS;
         if (!window_is_sound(&map)) return 0;

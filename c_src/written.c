@@ -18,7 +18,7 @@ typedef struct written_map {
     int writes; /* else the units are looked at */
 } written_map;
 
-/* A walk in units: strides above 0 and in no order, the innermost elements as one run. */
+/* A walk in units: strides above 0, the longest first, the innermost elements as one run. */
 typedef struct written_walk {
     uint32_t rank;
     int64_t n[SGRU_MAX_RANK], stride[SGRU_MAX_RANK], run;
@@ -58,23 +58,30 @@ static SGRU_COLD int touch_all(written_map *map, const written_walk *w, uint32_t
     return 1;
 }
 
-/* What an operator touches of tensor t from unit *at on. */
+/* One dimension more, at its place among those there are: longer strides before shorter ones. */
+static SGRU_COLD void add_dimension(written_walk *w, int64_t n, int64_t stride)
+{
+    uint32_t i = w->rank++;
+    for (; i && w->stride[i - 1] < stride; i--) w->n[i] = w->n[i - 1], w->stride[i] = w->stride[i - 1];
+    w->n[i] = n, w->stride[i] = stride;
+}
+
+/* What an operator touches of tensor t from unit *at on, in whatever order: of a transposed tensor one run. */
 static SGRU_COLD void lay_walk(const written_map *map, const sgru_tensor_rec *t, const sgru_walk *from, written_walk *w,
                                int64_t *at)
 {
     int64_t units = (int64_t)(dtype_size(t->dtype) / map->unit), n, stride;
     *at += from->offset * units;
-    w->run = units;
-    uint32_t i = from->rank;
-    while (i && (from->dims[i - 1] == 1 || (int32_t)from->strides[i - 1] * units == w->run)) w->run *= from->dims[--i];
-    w->rank = 0;
-    for (uint32_t k = 0; k < i; k++) {
-        n = from->dims[k], stride = (int32_t)from->strides[k] * units;
+    w->rank = 0, w->run = units;
+    for (uint32_t i = 0; i < from->rank; i++) {
+        n = from->dims[i], stride = (int32_t)from->strides[i] * units;
         if (stride < 0) *at += (n - 1) * stride, stride = -stride;
-        if (n > 1 && stride) w->n[w->rank] = n, w->stride[w->rank++] = stride;
+        if (n > 1 && stride) add_dimension(w, n, stride);
     }
+    for (; w->rank && w->stride[w->rank - 1] <= w->run; w->rank--)
+        w->run += (w->n[w->rank - 1] - 1) * w->stride[w->rank - 1];
     w->reach[w->rank] = w->run;
-    for (i = w->rank; i-- > 0;) w->reach[i] = w->reach[i + 1] + (w->n[i] - 1) * w->stride[i];
+    for (uint32_t i = w->rank; i-- > 0;) w->reach[i] = w->reach[i + 1] + (w->n[i] - 1) * w->stride[i];
 }
 
 /* Operand i of an operator, or with op NULL the whole tensor `id`. */

@@ -15,7 +15,7 @@ from collections.abc import Callable
 from copy import deepcopy
 from functools import wraps
 from typing import Any, Concatenate, Generic, NoReturn, ParamSpec, Self, TypeVar
-from weakref import WeakSet
+from weakref import ref
 
 from .errors import ConcurrencyError
 
@@ -33,7 +33,7 @@ class Alone(Generic[T]):
 
     def __new__(cls, *_: object, **__: object) -> Self:
         self = super().__new__(cls)
-        _all.add(self)
+        _all.add(ref(self, _all.discard))
         return self
 
     def __copy__(self) -> Self:
@@ -87,12 +87,14 @@ def to_the_end(method: Callable[[A], None]) -> Callable[[A], None]:
     return call
 
 
-_all: WeakSet[Alone[Any]] = WeakSet()
+# No WeakSet: it forgets in Python, where a signal may arrive, and what its handler raises is lost.
+_all: set[ref[Alone[Any]]] = set()
 
 
 def _in_child() -> None:
-    for each in _all:
-        each._is_orphan = each._turn is None or each._is_orphan
+    for each in _all.copy():
+        if (one := each()) is not None:
+            one._is_orphan = one._turn is None or one._is_orphan
 
 
 if hasattr(os, "register_at_fork"):

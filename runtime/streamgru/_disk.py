@@ -80,7 +80,9 @@ def writing(path: Path) -> Iterator[BinaryIO]:
         try:
             with os.fdopen(os.open(draft, NEW | BINARY, 0o666), "wb") as file:
                 yield file
-            move(draft, path)
+                file.flush()
+                _finish(file.fileno(), path)
+            _take_name(draft, path)
         except BaseException:
             draft.unlink(missing_ok=True)
             raise
@@ -101,16 +103,26 @@ def move(draft: Path, path: Path) -> None:
     """A file that is written whole takes its name, for good: it is on the disk before, the name after. Errors as
     :func:`writing`."""
     with _told(path, "written"):
-        mode = _permissions(path)
         fd = os.open(draft, os.O_RDWR | BINARY)
         try:
-            if mode is not None and mode != stat.S_IMODE(os.fstat(fd).st_mode):
-                draft.chmod(mode)
-            os.fsync(fd)
+            _finish(fd, path)
         finally:
             os.close(fd)
-        draft.replace(path)
-        _sync_folder(path.parent)
+        _take_name(draft, path)
+
+
+def _finish(fd: int, path: Path) -> None:
+    """An open draft gets the permissions that the file of that name is to have, and goes to the disk. By its number:
+    its name may lead elsewhere by now."""
+    mode = _permissions(path)
+    if mode is not None and mode != stat.S_IMODE(os.fstat(fd).st_mode):
+        os.fchmod(fd, mode)
+    os.fsync(fd)
+
+
+def _take_name(draft: Path, path: Path) -> None:
+    draft.replace(path)
+    _sync_folder(path.parent)
 
 
 @contextmanager
@@ -148,6 +160,9 @@ def _permissions(path: Path) -> int | None:
             _refuse_kind(path, found.st_mode, "written")
             return found.st_mode & 0o777 if hasattr(os, "geteuid") and found.st_uid == os.geteuid() else None
         _refuse_kind(path, path.stat().st_mode, "written")  # a link to a terminal is in place of one
+        if os.path.realpath(path.parent) == "/dev":  # /dev/stdout leads to a file, and must stay what it is
+            raise FileError(f"{path}: cannot be written: it is a link of the system's; a file was expected",
+                            errno.EINVAL, path)  # fmt: skip
     except FileNotFoundError:
         return None
     except OSError as error:

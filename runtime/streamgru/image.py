@@ -83,11 +83,12 @@ class Image:
         self.threads = checked_threads(threads)
         self._buffer = ffi.from_buffer(memory)
         self._c = ffi.new("sgru_model *")
-        most = checked_ops(max_ops)
-        status = lib.sgru_model_open_within(self._c, self._buffer, len(memory), most)
+        self._max_ops = checked_ops(max_ops)
+        status = lib.sgru_model_open_within(self._c, self._buffer, len(memory), self._max_ops)
         if status == lib.SGRU_E_WORK:
             raise ModelError(
-                f"{name}: a step takes more than {most:,} operations: give a larger max_ops= where you trust the model"
+                f"{name}: a step takes more than {self._max_ops:,} operations: give a larger max_ops= where you trust "
+                "the model"
             )
         raise_for(status, name)
         self.metadata: Json = _metadata(memory, name)
@@ -135,8 +136,8 @@ class Image:
         return self
 
     def __reduce__(self) -> tuple[Callable[..., Self], tuple[object, ...]]:
-        """Pickles as its image."""
-        return _revived, (type(self), self.image, self.threads)
+        """Pickles as its image. What may be opened here may be opened there."""
+        return _revived, (type(self), self.image, self.threads, self._max_ops)
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the image: whoever reads `path`, whatever happens, finds the old file or the new one, whole.
@@ -178,9 +179,9 @@ class Image:
 I = TypeVar("I", bound=Image)  # noqa: E741 - of images
 
 
-def _revived(cls: type[I], image: bytes, threads: int) -> I:
+def _revived(cls: type[I], image: bytes, threads: int, max_ops: int) -> I:
     """A pickled model, on no more threads than this machine has."""
-    return cls(image, "the pickled model", threads=min(threads, most_threads()))
+    return cls(image, "the pickled model", threads=min(threads, most_threads()), max_ops=max_ops)
 
 
 def _metadata(image: npt.NDArray[np.uint8], name: str) -> Json:

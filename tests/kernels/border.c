@@ -115,6 +115,79 @@ static int wide(int dtype, uint32_t n, int hole)
     return status_of(&im);
 }
 
+/* The elements that a walk with these dims and strides meets, from `at` on, marked; 0 where one was not marked yet. */
+static int mark(unsigned char *seen, int32_t at, uint32_t rank, const uint32_t *dims, const uint32_t *strides)
+{
+    int all = 1;
+    if (rank == 0) return all = seen[at], seen[at] = 1, all;
+    for (uint32_t i = 0; i < *dims; i++)
+        all &= mark(seen, at + (int32_t)(i * *strides), rank - 1, dims + 1, strides + 1);
+    return all;
+}
+
+/* A COPY's params with a walk of its own over z, and beside it a row. *at: where the walk begins. */
+static uint32_t random_walk(uint32_t z_size, uint32_t *p, int side, int32_t *at)
+{
+    uint32_t rank = 1 + below(4), n = 1;
+    int32_t low = 0, high = 0;
+    p[0] = rank, p[1] = p[2] = 0;
+    for (uint32_t i = rank; i-- > 0; n *= p[3 + i]) {
+        int32_t stride = (int32_t)below(15) - 7;
+        p[3 + i] = 1 + below(3);
+        p[3 + (1 + side) * rank + i] = (uint32_t)stride, p[3 + (2 - side) * rank + i] = n;
+        *(stride < 0 ? &low : &high) += (int32_t)(p[3 + i] - 1) * stride;
+    }
+    *at = (int32_t)below(z_size - (uint32_t)(high - low)) - low;
+    p[1 + side] = (uint32_t)*at;
+    return n;
+}
+
+/* Whatever the strides: z is written by some walks, then read by one. */
+static int walks(void)
+{
+    enum { Z = 96, MOST = 256 };
+    image im = {0};
+    unsigned char seen[Z] = {0};
+    uint32_t x = floats(&im, MOST), z = floats(&im, Z), y = floats(&im, MOST), p[3 + 3 * 4], n = below(12);
+    int32_t at;
+    for (uint32_t i = 0; i <= n; i++) {
+        random_walk(Z, p, 1, &at);
+        add_op(&im, COPY, 1, &x, 1, &z, (uint16_t)(3 + 3 * p[0]), p);
+        (void)mark(seen, at, p[0], p + 3, p + 3 + 2 * p[0]);
+    }
+    n = random_walk(Z, p, 0, &at);
+    add_op(&im, COPY, 1, &z, 1, &y, (uint16_t)(3 + 3 * p[0]), p);
+    int all = mark(seen, at, p[0], p + 3, p + 3 + p[0]);
+    uint32_t read = view(&im, y, 0, n);
+    add_to_list(&im, 0, x), add_to_list(&im, 1, read);
+    return status_of(&im) == (all ? SGRU_OK : SGRU_E_OPERATOR) ? all : -1;
+}
+
+static void try_walks(void)
+{
+    uint32_t whole = 0, some = 0, wrong = 0;
+    for (rng = 1; whole + wrong + some < 3000;) {
+        int all = walks();
+        whole += all == 1, some += all == 0, wrong += all == -1;
+    }
+    HOLDS(wrong == 0 && whole > 300 && some > 300);
+}
+
+/* Large tensors, transposed again and again, as whole sequences are: the order of a walk costs nothing. */
+static int transposed(uint32_t hole)
+{
+    enum { ROWS = 64, COLUMNS = 1 << 16, N_OPS = 30 };
+    image im = {0};
+    uint32_t ids[2] = {floats(&im, ROWS * COLUMNS), floats(&im, ROWS * COLUMNS)}, zero[] = {0, 0};
+    uint32_t p[] = {2, 0, 0, ROWS, COLUMNS, COLUMNS, 1, 1, ROWS};
+    add_op(&im, FILL, 0, zero, 1, ids, 2, zero);
+    p[4] -= hole; /* a column: the last of the second tensor's rows */
+    for (int i = 0; i < N_OPS; i++) add_op(&im, COPY, 1, ids + i % 2, 1, ids + (i + 1) % 2, 9, p);
+    p[4] = COLUMNS, add_op(&im, COPY, 1, ids + 1, 1, ids, 9, p);
+    add_to_list(&im, 1, ids[0]);
+    return status_of(&im);
+}
+
 static void try_reads(void)
 {
     HOLDS(reads_part(0, N, 0) == SGRU_OK && reads_part(0, 0, 0) == SGRU_E_OPERATOR);
@@ -165,8 +238,9 @@ static void try_time(void)
     add_op(&im, FILL, 0, zero, 1, &one, 2, zero);
     for (int i = 1; i < MOST_OPS; i++) add_op(&im, COPY, 1, &one, 1, &one, 9, p);
     (void)status_of(&im);
+    HOLDS(transposed(0) == SGRU_OK && transposed(1) == SGRU_E_OPERATOR);
     double seconds = (double)(clock() - began) / CLOCKS_PER_SEC;
-    if (seconds > 10) printf("%.1f s to open two images\n", seconds), failed++;
+    if (seconds > 10) printf("%.1f s to open four images\n", seconds), failed++;
 }
 
 /* ---- operations ---- */
@@ -233,7 +307,7 @@ static void try_records(void)
 
 int main(void)
 {
-    try_reads(), try_ports(), try_time(), try_work(), try_records();
+    try_reads(), try_walks(), try_ports(), try_time(), try_work(), try_records();
     printf("%u passed, %u failed\n", passed, failed);
     return failed != 0;
 }

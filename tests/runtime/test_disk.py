@@ -222,6 +222,45 @@ def test_a_new_file_has_the_permissions_that_the_umask_leaves(tmp_path, mask):
         assert stat.S_IMODE((tmp_path / name).lstat().st_mode) == 0o666 & ~mask
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody whom a umask stops")
+@pytest.mark.parametrize("mask", [0o222, 0o777])
+def test_a_umask_that_forbids_writing(tmp_path, mask):
+    """What is open stays so."""
+    tmp_path.chmod(0o777)
+    code = "import os; from pathlib import Path; from streamgru._disk import write_bytes; os.setgid(65534); " \
+           f"os.setuid(65534); os.umask({mask}); write_bytes(Path('m'), b'new')"  # fmt: skip
+    subprocess.run([sys.executable, "-c", code], cwd=tmp_path, check=True)
+    assert (tmp_path / "m").read_bytes() == b"new"
+    assert stat.S_IMODE((tmp_path / "m").stat().st_mode) == 0o666 & ~mask
+
+
+def test_a_draft_that_becomes_a_link_is_not_followed(tmp_path):
+    """Permissions go to what was written, not to what the draft's name leads to by then."""
+    path, other = tmp_path / "m", tmp_path / "other"
+    for file, mode in ((path, 0o644), (other, 0o600)):
+        file.write_bytes(OLD)
+        file.chmod(mode)
+    before = os.umask(0o077)
+    try:
+        with writing(path) as file:
+            file.write(NEW)
+            (draft,) = (p for p in tmp_path.iterdir() if p.name.startswith(_disk.DRAFT))
+            draft.unlink()
+            draft.symlink_to(other)
+    finally:
+        os.umask(before)
+    assert (stat.S_IMODE(other.stat().st_mode), other.read_bytes()) == (0o600, OLD)
+
+
+def test_a_link_of_the_system_is_left_alone(tmp_path):
+    """/dev/stdout is a link to the file that the shell has opened."""
+    with (tmp_path / "out").open("wb") as out:
+        code = "import pathlib, streamgru._disk as disk; disk.write_bytes(pathlib.Path('/dev/stdout'), b'')"
+        done = subprocess.run([sys.executable, "-c", code], stdout=out, stderr=subprocess.PIPE, text=True, check=False)
+    assert "/dev/stdout: cannot be written: it is a link of the system's; a file was expected" in done.stderr
+    assert Path("/dev/stdout").is_symlink()
+
+
 @pytest.mark.parametrize("mode", [0o600, 0o640, 0o444, 0o755])
 def test_a_file_keeps_its_permissions(tmp_path, mode):
     (tmp_path / "m").write_bytes(OLD)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import streamgru
-from runtime.models import gru_model, sequence
+from runtime.models import gru_image, gru_model, sequence
 from streamgru import _threads
 from streamgru._parts import SECONDS, Parts
 from streamgru.errors import StateError
@@ -241,6 +241,26 @@ def test_a_pickle_needs_no_more_threads_than_there_are(monkeypatch):
     assert again.threads == stream._threads.n == 2
 
 
+@pytest.mark.parametrize("max_ops", [None, 10**12])
+def test_a_pickle_may_take_as_many_operations_as_its_model(max_ops, monkeypatch):
+    """Here more than an image may that nobody vouches for."""
+    image = gru_image()
+    monkeypatch.setattr("streamgru.image.MAX_OPS", 1)
+    model = streamgru.Model(image, max_ops=max_ops)
+    with pytest.raises(streamgru.ModelError, match="more than 1 operations"):
+        streamgru.Model(image, max_ops=1)
+    again = pickle.loads(pickle.dumps((model, model.stream())))[0]
+    assert again.image == image
+
+
+def test_a_pickle_is_limited_as_its_model_is():
+    """A small limit does not become a large one on the way."""
+    model = streamgru.Model(gru_image(), max_ops=gru_model().ops)
+    rebuild, (kind, _, threads, most) = model.__reduce__()
+    with pytest.raises(streamgru.ModelError, match="more than"):
+        rebuild(kind, gru_image(hidden=16), threads, most)
+
+
 def test_what_does_not_pickle_says_so(stream):
     pool = stream.model.pool(2)
     for make in (copy.copy, copy.deepcopy, pickle.dumps):
@@ -257,9 +277,9 @@ def test_an_altered_pickle_is_refused(stream):
     cls, model, options, state = stream.__reduce__()[1]
     image = bytearray(model.image)
     image[-1] ^= 1
-    rebuild, (kind, _, threads) = model.__reduce__()
+    rebuild, (kind, _, *limits) = model.__reduce__()
     with pytest.raises(streamgru.ImageError, match="the pickled model"):
-        rebuild(kind, bytes(image), threads)
+        rebuild(kind, bytes(image), *limits)
     with pytest.raises(StateError):
         stream.__reduce__()[0](cls, model, options, state[:-1])
 

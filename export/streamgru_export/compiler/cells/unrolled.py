@@ -92,10 +92,12 @@ class Unrolled:
 
     def merge(self, chain: list[Cell]) -> str | None:
         """One GRU for a chain of copies; the name of its first output. None where their inputs cannot be put
-        together, as where a step's input is made from the state before it."""
+        together, as where a step's input is made from the state before it, or are too many rows to look at."""
         b, rows, last = self.builder, self.rows, chain[-1]
         b.name = rows.producers[last.root].name or last.root
         batch = rows.matrix(last.root)[0]
+        if not rows.has_time(batch * len(chain) * (1 + len(last.xs))):
+            return None
         parts = [self._sequence([cell.xs[i] for cell in chain]) for i in range(len(last.xs))]
         if any(p is None for p in parts):
             return None

@@ -19,6 +19,8 @@ from .operators import axis, gathered, perm, slices
 RESHAPES = {"Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity"}
 MOVES = 64  # nodes seen through, one after the other
 SMALL = 64  # elements of a constant that is compared by content from the start
+MOST_STEPS = 10**9  # of looking through moves, each a number of NumPy's: some seconds; what is left stays unseen
+A_ROW = 50  # steps for each row of a Ref, a number of Python's
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,7 @@ class Rows:
         self._twins = _twins(graph)
         self._contents: dict[Hashable, str] = {}
         self._same: dict[str, str] = {}
+        self._steps = MOST_STEPS
 
     # ---- names to refs ----
 
@@ -96,9 +99,19 @@ class Rows:
     def _ref(self, name: str, rows: Array | tuple[int, ...] | None, lo: int, hi: int) -> Ref:
         if rows is not None:
             rows = tuple(int(r) for r in rows)
-            if rows == tuple(range(self.matrix(name)[0])):
+            if len(rows) == self.matrix(name)[0] and rows == tuple(range(len(rows))):
                 rows = None
         return Ref(name, rows, int(lo), int(hi))
+
+    def has_time(self, rows: int, numbers: int = 0) -> bool:
+        """Whether there is time to look at so many rows one by one, and at so many numbers together."""
+        self._steps -= A_ROW * rows + numbers
+        return self._steps >= 0
+
+    def _may_look(self, ref: Ref, *values: str) -> bool:
+        """Whether there is time to number the rows of these values, and to pick a ref's among them."""
+        rows = self.matrix(ref.name)[0] if ref.rows is None else len(ref.rows)
+        return self.has_time(rows, sum(self.matrix(name)[0] for name in values))
 
     def _before(self, ref: Ref) -> Ref | None:
         """One node back, where that only moves data."""
@@ -121,6 +134,8 @@ class Rows:
         (count, n), (_, before) = self.matrix(ref.name), self.matrix(source)
         if n == before:
             return Ref(source, ref.rows, ref.lo, ref.hi)
+        if not self._may_look(ref):
+            return None
         rows = np.arange(count) if ref.rows is None else np.array(ref.rows)
         if before % n == 0:  # columns were unfolded into rows
             groups = np.unique(rows % (before // n))
@@ -138,7 +153,7 @@ class Rows:
     def _transpose(self, ref: Ref, node: Node) -> Ref | None:
         shape = self.types[node.inputs[0]].shape
         order = perm(node, len(shape))
-        if not order or order[-1] != len(shape) - 1:
+        if not order or order[-1] != len(shape) - 1 or not self._may_look(ref, node.inputs[0]):
             return None
         grid = np.arange(self.matrix(node.inputs[0])[0]).reshape(shape[:-1]).transpose(order[:-1]).reshape(-1)
         return self._ref(node.inputs[0], grid if ref.rows is None else grid[list(ref.rows)], ref.lo, ref.hi)
@@ -154,7 +169,7 @@ class Rows:
                     return Ref(part, ref.rows, ref.lo - start, ref.hi - start) if inside else None
                 start = end
             return None
-        if ref.rows is None:
+        if ref.rows is None or not self._may_look(ref, *node.inputs):
             return None
         shapes = [self.types[i].shape[:-1] for i in node.inputs]
         which = np.concatenate([np.full(s, i) for i, s in enumerate(shapes)], along).reshape(-1)[list(ref.rows)]
@@ -191,6 +206,8 @@ class Rows:
             lo, hi = int(columns[0]), int(columns[-1]) + 1
         if not picks:
             return Ref(source, ref.rows, lo, hi)
+        if not self._may_look(ref, source):
+            return None
         grid = np.arange(self.matrix(source)[0]).reshape(shape[:-1])
         for along in sorted(picks, reverse=True):
             grid = np.take(grid, picks[along], along)

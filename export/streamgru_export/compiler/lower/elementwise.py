@@ -10,6 +10,7 @@ import numpy as np
 from streamgru.codes import Binary, Code, Unary
 from streamgru.errors import ModelError
 
+from ..graph.budget import check_room
 from ..graph.graph import Node
 from ..graph.operators import clip_bounds, flag, number, text
 from ..program.program import Tensor
@@ -238,9 +239,10 @@ def batch_norm_affine(constants: dict[str, Any], node: Node) -> tuple[Any, Any]:
         raise ModelError(f"{node}: it is in training mode; call model.eval() and export again")
     if not flag(node, "spatial"):
         raise ModelError(f"{node}: spatial=0, another scale for each entry of a channel, is not supported")
-    values = [constants.get(i) for i in node.inputs[1:5]]
-    if any(v is None for v in values):
+    values = [constants[i] for i in node.inputs[1:5] if i in constants]
+    if len(values) < 4:
         raise ModelError(f"{node}: its scale, bias, mean or variance depend on an input; only constants are supported")
+    check_room(node, [len(values), *np.shape(values[0])], 8)
     gamma, beta, mean_, var = (np.asarray(v, np.float64) for v in values)
     scale = gamma / np.sqrt(var + number(node, "epsilon"))
     return scale.astype(np.float32), (beta - mean_ * scale).astype(np.float32)

@@ -11,6 +11,7 @@ import numpy as np
 from streamgru.codes import Binary, Code
 from streamgru.errors import ModelError
 
+from ..graph.budget import check_room
 from ..graph.graph import Array, Node
 from ..graph.operators import reversal
 from ..program.views import View, merge, row_major, whole
@@ -29,6 +30,7 @@ def reverse_sequence(ctx: Context, node: Node) -> None:
     if lens is not None and (lens == steps).all():
         ctx.views[node.outputs[0]] = x.slice(axes[0], steps - 1, steps, -1)
         return
+    check_room(node, [steps, batch], 8)
     order = [*axes, *range(2, len(x.shape))]
     x = x.transpose(order)
     if lens is not None:

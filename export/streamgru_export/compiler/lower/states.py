@@ -21,6 +21,7 @@ from ..stream.slots import Slot
 from .context import Context
 from .move import VIEWS
 
+MOST_ELEMENTS = 1 << 22  # of states, that are compared one by one
 END = 1 << 60  # later than any node
 
 
@@ -80,11 +81,10 @@ class States:
             node = order[index[value]]
             initial = node.input(5 if value == node.output(1) else 6)
             own = self.ctx.views.get(initial)
-            written = _elements(place)
             clash = any(
                 at > index[value] or (at == index[value] and name != initial)
                 for name, at in readers
-                if self._touches(name, place, written)
+                if self._touches(name, place)
             )
             contiguous = place.shape[-1] == 1 or place.strides[-1] == 1
             if own is None or not own.same_place(place) or clash or not contiguous:
@@ -108,11 +108,17 @@ class States:
         view = self.ctx.views.get(value)
         return view is not None and view.same_place(place)
 
-    def _touches(self, name: str, place: View, written: Array) -> bool:
+    def _touches(self, name: str, place: View) -> bool:
+        """Whether a value lies where a state is written. Of very large ones it is said unseen: they are copied."""
         view = self.ctx.views.get(name)
-        if view is None:
+        if view is None or view.same_place(place):
             return True
-        return view.tensor is place.tensor and bool(np.isin(_elements(view), written).any())
+        (begin, end), (low, high) = view.span(), place.span()
+        if view.tensor is not place.tensor or end <= low or high <= begin:
+            return False
+        if view.size + place.size > MOST_ELEMENTS:
+            return True
+        return bool(np.isin(_elements(view), _elements(place)).any())
 
     def finish(self) -> None:
         """Copies into the states what is not there yet. A value that lies in another state is fetched

@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from ..graph.evaluate import evaluate
+from ..graph.budget import Budget
 from ..graph.graph import Array, Graph, Node
 from ..graph.kinds import RECURRENT
 from ..graph.recurrent import recurrent
@@ -29,6 +29,8 @@ STATES = ((5, 1), (6, 2))  # an initial state's input, and the output that is it
 PASSED = 1 << 48  # added to the number of an element that was in a cell
 SHOWN = 1 << 49  # added where it was then read from the cell's sequence of results, which is an output as well
 NOWHERE = -1  # the number of what comes from elsewhere
+NUMBER = 8  # bytes
+STEPS = 10  # operations for each number that is made or looked at
 
 
 def moved(node: Node) -> list[str]:
@@ -53,16 +55,33 @@ class Elements:
         self.cells: dict[str, Node] = {}
         self.numbers: dict[str, Array] = {}
         self.firsts: dict[str, int] = {}
-        count = 0
+        self.budget = Budget()
+        wanted, count = self._wanted(), 0
         for name in self.inputs:
-            t = graph.types[name]
             self.firsts[name] = count
-            self.numbers[name] = np.arange(count, count + t.size, dtype=np.int64).reshape(t.shape)
-            count += t.size
-        wanted = self._wanted()
+            if name in wanted:
+                self._keep(name, self._own(name))
+            count += graph.types[name].size
         for node in graph.nodes:
             if node.op_type in RECURRENT or wanted.intersection(node.outputs):
                 self._visit(node)
+
+    def _own(self, i: str) -> Array:
+        """The numbers of an input's elements."""
+        t, first = self.graph.types[i], self.firsts[i]
+        self._make_room(i)
+        return np.arange(first, first + t.size, dtype=np.int64).reshape(t.shape)
+
+    def _make_room(self, name: str) -> None:
+        """For the numbers of a value, and for what is compared and computed with them. ModelError where there is
+        none."""
+        size = self.graph.types[name].size
+        self.budget.claim(f"the state '{name}'", NUMBER * size, 2 * NUMBER * size)
+        self.budget.spend(f"the state '{name}'", STEPS * size)
+
+    def _keep(self, name: str, numbers: Array) -> None:
+        self.budget.hold(f"the state '{name}'", numbers)
+        self.numbers[name] = numbers
 
     def _wanted(self) -> set[str]:
         """The values on the way into a cell's state, and from there to an output."""
@@ -94,14 +113,16 @@ class Elements:
         values = [self._numbers(i) if i in data else self.graph.constants.get(i) for i in node.inputs]
         if any(value is None and name for value, name in zip(values, node.inputs, strict=True)):
             return  # moved by numbers that depend on the data
-        for o, result in zip(node.outputs, evaluate(node, values, self.graph.opset), strict=False):
+        for o, result in zip(node.outputs, self.budget.evaluate(node, values, self.graph.opset), strict=False):
             if o:
                 self.numbers[o] = result
 
     def _numbers(self, name: str) -> Array | None:
-        if not name:
-            return None
-        return self.numbers.get(name, np.full(self.graph.types[name].shape, NOWHERE, np.int64))
+        return self.numbers[name] if name in self.numbers else self._nowhere(name) if name else None
+
+    def _nowhere(self, name: str) -> Array:
+        self._make_room(name)
+        return np.full(self.graph.types[name].shape, NOWHERE, np.int64)
 
     def _cell(self, node: Node) -> None:
         """Its final states have the numbers of its initial ones, and so has the end of its sequence."""
@@ -109,40 +130,41 @@ class Elements:
             start = self.numbers.get(node.input(i))
             if start is None or (i == 6 and node.op_type != "LSTM"):
                 continue
+            self._make_room(node.input(i))
             for name, first in self.firsts.items():
                 size = self.graph.types[name].size
                 if ((start % PASSED >= first) & (start % PASSED < first + size) & (start >= 0)).any():
                     self.cells.setdefault(name, node)
             final = np.where(start >= 0, start % PASSED + PASSED, NOWHERE)
             if node.output(o):
-                self.numbers[node.output(o)] = final
+                self._keep(node.output(o), final)
             if i == 5 and node.output(0) and not node.input(4):
                 self._sequence(node, final)
 
     def _sequence(self, node: Node, final: Array) -> None:
         form = recurrent(node)
-        y = np.full(self.graph.types[node.outputs[0]].shape, NOWHERE, np.int64)
+        y = self._nowhere(node.outputs[0])
         for d, reverse in enumerate(form.reverse):
             at = 0 if reverse else -1
             if form.batch_first:
                 y[:, at, d] = final[:, d]
             else:
                 y[at, d] = final[d]
-        self.numbers[node.outputs[0]] = np.where(y >= 0, y + SHOWN, NOWHERE)
+        self._keep(node.outputs[0], np.where(y >= 0, y + SHOWN, NOWHERE))
 
     def continues(self, i: str, o: str) -> bool:
         """Whether output `o` is input `i` after the cells that it is the state of, element by element."""
         found = self.numbers.get(o)
         if i not in self.firsts or found is None or self.graph.types[o] != self.graph.types[i]:
             return False
-        return bool((found % PASSED == self.numbers[i]).all() and (found >= PASSED).any())
+        return bool((found % PASSED == self._own(i)).all() and (found >= PASSED).any())
 
     def contradicts(self, i: str, o: str) -> bool:
         """Whether output `o` holds a state of a cell where input `i` has another."""
         found = self.numbers.get(o)
         if found is None or i not in self.firsts or found.shape != self.graph.types[i].shape:
             return False
-        return bool(((found >= PASSED) & (found % PASSED != self.numbers[i])).any())
+        return bool(((found >= PASSED) & (found % PASSED != self._own(i))).any())
 
     def holding(self, i: str, outputs: Iterable[str]) -> list[str]:
         """The outputs that hold anything of input `i` after a cell."""

@@ -7,6 +7,7 @@ import pytest
 from onnx import helper
 
 from export.graphs import model, onnxruntime
+from streamgru_export.compiler.graph import rows as rows_module
 from streamgru_export.compiler.graph.onnx_reader import read
 from streamgru_export.compiler.graph.rows import Rows
 from streamgru_export.compiler.static.specialise import specialise
@@ -61,14 +62,27 @@ MOVES = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("name", MOVES)
-def test_a_moved_value_is_where_it_came_from(name):
+def moved(name):
+    """As `refs`, of one of the moves."""
     constants = {k: np.array(v, np.int64) for k, v in INTS.items()}
     constants |= {"far": np.array([-100]), "p12": np.array([12]), "p16": np.array([16]), "four": np.array(4)}
     used = {i for n in MOVES[name] for i in n.input}
-    rows, values, x = refs(MOVES[name], {k: v for k, v in constants.items() if k in used})
+    return refs(MOVES[name], {k: v for k, v in constants.items() if k in used})
+
+
+@pytest.mark.parametrize("name", MOVES)
+def test_a_moved_value_is_where_it_came_from(name):
+    rows, values, x = moved(name)
     y = values["y"]
     np.testing.assert_array_equal(elements(rows, "y", x), y.reshape(-1, y.shape[-1]))
+
+
+@pytest.mark.parametrize("name", ["transpose", "gather some", "slice backwards", "unfolded columns"])
+def test_moves_that_take_too_long_to_see_through_stay_themselves(name, monkeypatch):
+    """Of 2^21 rows each look takes a second; all of them together have some."""
+    monkeypatch.setattr(rows_module, "MOST_STEPS", 10)
+    rows, _, _ = moved(name)
+    assert rows.whole("y").name != "x"
 
 
 def test_nodes_that_compute_the_same_are_one():

@@ -110,3 +110,11 @@ def test_another_axis_than_time_is_turned_around_in_every_frame():
     source = model(nodes, {"x": ["T", 3, 4]}, ["y"], {**gru_weights(rng(), 12, H), **numbers})
     x = values((T, 3, 4))
     assert_close({"y": Model(compile(source).image).run(x)}, onnxruntime(source, {"x": x}))
+
+
+def test_more_rows_than_there_is_room_for_are_refused():
+    """A file of some bytes that declares 2^30 frames."""
+    reverse = node("ReverseSequence", ["x", "lens"], ["y"], batch_axis=0, time_axis=1)
+    source = model([reverse], {"x": [1, 2**30]}, ["y"], {"lens": np.array([5])})
+    with pytest.raises(ModelError, match=r"ReverseSequence.*exceed"):
+        compile(source, mode="whole", length=1)

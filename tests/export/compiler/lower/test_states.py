@@ -10,6 +10,7 @@ from export.image_vm import ImageVM
 from streamgru.codes import Code
 from streamgru.layout import Kind
 from streamgru_export.compiler.compile import compile
+from streamgru_export.compiler.lower import states
 
 
 def test_the_state_is_updated_in_place_by_its_cell():
@@ -41,7 +42,7 @@ def test_stacked_layers_work_in_place_on_one_state():
     assert_steps_equal(source, compiled)
 
 
-def test_two_cells_share_a_state_side_by_side():
+def side_by_side():
     """Halves of the features of one state (grouped GRU): strided places in one tensor."""
     r = rng()
     constants = {"axis": np.array([2]), "a": np.array([0]), "b": np.array([H]), "c": np.array([2 * H])}
@@ -53,7 +54,11 @@ def test_two_cells_share_a_state_side_by_side():
             node("GRU", ["x", f"W{n}", f"R{n}", f"B{n}", "", f"h{n}"], [f"Y{n}", f"H{n}"], hidden_size=H),
         ]
     nodes += [node("Concat", ["H0", "H1"], ["h_out"], axis=2), node("Add", ["Y0", "Y1"], ["y"])]
-    source = model(nodes, {"x": [1, 4, I], "h": [1, 4, 2 * H]}, ["y", "h_out"], constants)
+    return model(nodes, {"x": [1, 4, I], "h": [1, 4, 2 * H]}, ["y", "h_out"], constants)
+
+
+def test_two_cells_share_a_state_side_by_side():
+    source = side_by_side()
     compiled = compile(source)
     assert [op.code for op in compiled.program.operators] == [Code.GRU, Code.GRU, Code.BINARY]
     assert_steps_equal(source, compiled)
@@ -88,3 +93,10 @@ def test_states_may_change_places():
     vm.memory[2][: 3 * 4].view(np.float32)[:] = [1, 2, 3]
     assert_close(vm.step({"x": np.zeros(3, np.float32)}), {"y": np.float32([1, 2, 3])}, 0)
     np.testing.assert_array_equal([vm.get(s) for s in vm.d["states"]], [[0, 0, 0], [1, 2, 3]])
+
+
+def test_states_too_large_to_look_at_are_copied(monkeypatch):
+    monkeypatch.setattr(states, "MOST_ELEMENTS", 0)
+    compiled = compile(side_by_side())
+    assert Code.COPY in [op.code for op in compiled.program.operators]
+    assert_steps_equal(side_by_side(), compiled)

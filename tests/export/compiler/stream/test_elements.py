@@ -9,7 +9,9 @@ import pytest
 
 from export.compiler.stream.steps import H, I, assert_steps_equal
 from export.graphs import assert_close, gru_weights, model, node, onnxruntime, rng, whole
+from streamgru.errors import ModelError
 from streamgru_export.compiler.compile import compile
+from streamgru_export.compiler.graph import budget
 from streamgru_export.compiler.graph.onnx_reader import read
 from streamgru_export.compiler.static.specialise import specialise
 from streamgru_export.compiler.stream.elements import Elements
@@ -176,3 +178,22 @@ def test_of_a_result_and_a_final_state_that_are_equal_the_state_is_kept(outputs)
     compiled = compile(source)
     assert compiled.pairs == [("h", final)]
     assert_steps_equal(source, compiled)
+
+
+def test_only_what_may_be_a_state_is_numbered():
+    """An input of 2^31 - 1 values that no cell reads, in a file of some bytes."""
+    graph = specialise(read(model([node("Relu", ["x"], ["y"])], {"x": [1, 2**31 - 1]}, ["y"])), {})
+    elements = Elements(graph, ["x"])
+    assert elements.numbers == {}
+    assert not elements.continues("x", "y")
+
+
+def test_more_numbers_than_there_is_room_for_are_refused(monkeypatch):
+    graph = specialise(read(packed()), {})
+    monkeypatch.setattr(budget, "MAX_BYTES", 8 * 2 * H)
+    with pytest.raises(ModelError, match="state '"):
+        Elements(graph, ["s"])
+    monkeypatch.setattr(budget, "MAX_BYTES", 2**32)
+    monkeypatch.setattr(budget, "MAX_WORK", 8 * 2 * H)
+    with pytest.raises(ModelError, match="operations"):
+        Elements(graph, ["s"])

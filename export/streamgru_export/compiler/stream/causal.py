@@ -8,7 +8,7 @@ the graph at two lengths.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from streamgru.errors import CannotStreamError, ModelError, Obstacle
 
@@ -18,7 +18,9 @@ from .places import ONE_STEP, PROBES, RUN_WHOLE, Place
 from .rules import RULES
 from .timeline import Timeline
 
-OTHERS = (2, 1000)  # lengths at which branches are looked at too
+OTHERS = (1, 2)  # lengths at which all must be as at PROBES, besides a long one
+LONG = (65536, 4096, 512)  # the first of these that the graph can be computed for
+LOOPED = (1000,)  # where loops are written out
 
 
 @dataclass
@@ -46,20 +48,49 @@ def check_causal(timeline: Timeline) -> Causality:
     found = [obstacle for _, obstacle in check.walk()]
     if found:
         raise CannotStreamError(found)
+    _check_others(timeline, short)
+    return Causality(check.places, check.over_time, check.full)
+
+
+def _check_others(timeline: Timeline, short: Graph) -> None:
+    """The graph is the same at other lengths: numbers that follow from the length may stand still between two probes,
+    as min(T, 10) does, or T > 40, or T % 2.
+
+    Raises
+    ------
+    CannotStreamError
+        It is another at one of them.
+    """
     one = timeline.at(1)
     _refuse_control(short, one)
-    for length in OTHERS if short.control else ():
-        _refuse_control(short, _at(timeline, length) or one)
+    many = short.producers()
     for node in one.nodes:
-        if not node.is_like(check.there.get(next(o for o in node.outputs if o))):
-            check.refuse(node, "for one frame the graph computes it in another way than for many")
-    return Causality(check.places, check.over_time, check.full)
+        if not node.is_like(many.get(next(o for o in node.outputs if o))):
+            why = "for one frame the graph computes it in another way than for many"
+            raise CannotStreamError([Obstacle(str(node), why, RUN_WHOLE)])
+    for n in OTHERS:
+        _refuse_other(timeline, short, timeline.at(1) if n == 1 else _at(timeline, n), n)
+    for n in LOOPED if short.control else LONG:
+        long = _at(timeline, n)
+        if long is not None:
+            _refuse_other(timeline, short, long, n)
+            return
+
+
+def _refuse_other(timeline: Timeline, short: Graph, other: Graph | None, length: int) -> None:
+    if other is None:
+        return
+    _refuse_control(short, other)
+    found = [obstacle for _, obstacle in Check(short, other, timeline.axes(), RULES, (PROBES[0], length)).walk()]
+    if found:
+        frames = f" ({PROBES[0]} frames beside {length})"
+        raise CannotStreamError([replace(o, reason=o.reason + frames) for o in found])
 
 
 def _at(timeline: Timeline, length: int) -> Graph | None:
     """The graph of that length; None where it takes no such length, or is too large then."""
     try:
-        return timeline.at(length)
+        return timeline.once(length)
     except ModelError:
         return None
 

@@ -47,6 +47,10 @@ class Timeline:
         """The static graph for a sequence of that length, shared by all who ask."""
         return self.specialise({**self.dims, **dict.fromkeys(self.time, length)})
 
+    def once(self, length: int) -> Graph:
+        """The same, for a look: it is kept by nobody, and may cost a tenth of what is left."""
+        return self.specialise.once({**self.dims, **dict.fromkeys(self.time, length)})
+
     def axes(self) -> dict[str, int]:
         """Input name -> its time axis."""
         return axes_of(self.graph.inputs, self.time)

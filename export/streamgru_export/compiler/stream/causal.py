@@ -10,17 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from streamgru.errors import CannotStreamError, ModelError, Obstacle
+from streamgru.errors import CannotStreamError, Obstacle
 
 from ..graph.graph import Graph
 from .check import Check
 from .places import ONE_STEP, PROBES, RUN_WHOLE, Place
 from .rules import RULES
 from .timeline import Timeline
-
-OTHERS = (1, 2)  # lengths at which all must be as at PROBES, besides a long one
-LONG = (65536, 4096, 512)  # the first of these that the graph can be computed for
-LOOPED = (1000,)  # where loops are written out
 
 
 @dataclass
@@ -68,31 +64,13 @@ def _check_others(timeline: Timeline, short: Graph) -> None:
         if not node.is_like(many.get(next(o for o in node.outputs if o))):
             why = "for one frame the graph computes it in another way than for many"
             raise CannotStreamError([Obstacle(str(node), why, RUN_WHOLE)])
-    for n in OTHERS:
-        _refuse_other(timeline, short, timeline.at(1) if n == 1 else _at(timeline, n), n)
-    for n in LOOPED if short.control else LONG:
-        long = _at(timeline, n)
-        if long is not None:
-            _refuse_other(timeline, short, long, n)
-            return
-
-
-def _refuse_other(timeline: Timeline, short: Graph, other: Graph | None, length: int) -> None:
-    if other is None:
-        return
-    _refuse_control(short, other)
-    found = [obstacle for _, obstacle in Check(short, other, timeline.axes(), RULES, (PROBES[0], length)).walk()]
-    if found:
-        frames = f" ({PROBES[0]} frames beside {length})"
-        raise CannotStreamError([replace(o, reason=o.reason + frames) for o in found])
-
-
-def _at(timeline: Timeline, length: int) -> Graph | None:
-    """The graph of that length; None where it takes no such length, or is too large then."""
-    try:
-        return timeline.once(length)
-    except ModelError:
-        return None
+    for n, other in timeline.at_others():
+        _refuse_control(short, other)
+        check = Check(short, other, timeline.axes(), RULES, (PROBES[0], n))
+        frames = f" ({PROBES[0]} frames beside {n})"
+        found = [replace(o, reason=o.reason + frames) for _, o in check.walk()]
+        if found:
+            raise CannotStreamError(found)
 
 
 def _refuse_control(short: Graph, other: Graph) -> None:

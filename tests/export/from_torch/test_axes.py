@@ -91,3 +91,17 @@ def test_time_is_found_where_lengths_must_grow_with_it(path: Path) -> None:
 def test_time_is_found_where_a_layer_is_called_by_keyword(path: Path) -> None:
     net = OneInput(lambda self, x: self.gru(input=x)[0], gru=nn.GRU(4, 8, batch_first=True))
     assert export(net, torch.randn(1, 5, 4), path, exporter="legacy").time_axis == {"x": 1, "y": 1}
+
+
+def test_a_cell_in_a_python_loop_runs_along_the_axis_that_the_loop_does(path: Path) -> None:
+    """Its time is axis 0; the batch beside it is none, though the module accepts more of it."""
+
+    def loop(self: Any, x: Tensor) -> Tensor:
+        h, found = x.new_zeros(x.shape[1], 8), []
+        for frame in x:
+            h = self.cell(frame, h)
+            found.append(h)
+        return torch.stack(found)
+
+    looped = OneInput(loop, cell=nn.GRUCell(4, 8))
+    refused(path, looped, torch.randn(5, 1, 4), r"It is right at T=5.*a Python loop over time", exporter="legacy")

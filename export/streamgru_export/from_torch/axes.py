@@ -1,7 +1,7 @@
 """Which axis of a module's inputs is time, and which is the batch: found by running it on a longer example.
 
 It does not read the module's code. An axis is time if the module accepts twice as many entries along it and
-one of its recurrent layers then sees a longer sequence.
+one of its recurrent layers then sees a longer sequence, or one of its cells is called more often.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ def find_time_axes(
     if not data:
         return TimeAxes()
     lead = max(data, key=lambda i: min(examples[i].ndim, 2))  # the first sequence-like input
-    watched = any(isinstance(m, nn.RNNBase) for m in module.modules())
+    watched = any(isinstance(m, RECURRENT) for m in module.modules())
     if axis is not None:
         found = _probe(module, examples, data, lead, _checked_axis(axis, examples[lead]), lengths)
         if found is None:
@@ -133,7 +133,7 @@ def _probe(
         after = _lengths(module, grow(examples, axes, lengths))
         if after is not None and before is not None:
             longer = [name for name, n in after.items() if n > before.get(name, n)]
-            backward = [name for name in longer if module.get_submodule(name).bidirectional]
+            backward = [name for name in longer if getattr(module.get_submodule(name), "bidirectional", False)]
             return TimeAxes(axes, tuple(backward)), bool(longer)
     return None
 
@@ -145,7 +145,7 @@ def grow(examples: Sequence[Tensor], axes: Mapping[int, int], lengths: Collectio
 
 
 def _lengths(module: FlatModule, examples: Sequence[Tensor]) -> dict[str, int] | None:
-    """How many steps each recurrent layer runs for these inputs; None if the module refuses them."""
+    """How many steps each recurrent layer runs for these inputs, and each cell; None if the module refuses them."""
     with _watch(module) as lengths:
         return lengths if accepts(module, examples) else None
 
@@ -174,7 +174,14 @@ def _watch(module: FlatModule) -> Iterator[dict[str, int]]:
 
         return layer.register_forward_pre_hook(hook, with_kwargs=True)
 
-    hooks = [note(name, m) for name, m in module.named_modules() if isinstance(m, nn.RNNBase)]
+    def count(name: str, cell: nn.RNNCellBase) -> RemovableHandle:
+        def hook(_cell: nn.Module, _args: object) -> None:
+            lengths[name] = lengths.get(name, 0) + 1
+
+        return cell.register_forward_pre_hook(hook)
+
+    named = [(name, m) for name, m in module.named_modules() if isinstance(m, RECURRENT)]
+    hooks = [note(name, m) if isinstance(m, nn.RNNBase) else count(name, m) for name, m in named]
     try:
         yield lengths
     finally:

@@ -77,6 +77,7 @@ def find_states(
     for i in wanted:
         if i not in search.pairs:
             search.lost(i, wanted[i])
+    search.called_alike()
     ordered = tuple(sorted(search.pairs.items()))
     if input_names is None and state is None:
         names_in = _suffix_states(names_in, ordered)
@@ -236,6 +237,21 @@ class _Search:
             f"input '{name}' reads as a state, but no output continues it: it is exported as an ordinary input. "
             "Pass state=[] to say that it is one, or return its successor"
         )
+
+    def called_alike(self) -> None:
+        """An input beside the first that forward() takes and returns under one name may be a state: it is said."""
+        if not self.guessed:
+            return
+        arguments = self.signature.arguments
+        for i in range(1, len(arguments)):
+            o = _named_output((arguments[i],), self.signature.written)
+            if i not in self.pairs and o is not None and o not in self.pairs.values() and self._alike(i, o):
+                name, result = self.names[i], self.signature.written[o]
+                self.notices.append(
+                    f"forward() takes '{name}' and returns '{result}' in its shape, and neither reads as a state: it "
+                    f"is exported as an ordinary input. If it is one, pass "
+                    f"state=[({name!r}, '{_stem(name)}_out')]; if not, state=[] says so"
+                )
 
     def _not_returned(self, i: int) -> str:
         """The refusal of a state that a layer takes, with the lines to write."""

@@ -27,6 +27,7 @@ from .trial import Axes, Draw, Port, Trial, Whole, grown_axes, trial
 SIZES = (2, 3, 17)
 FRAMES = 3  # along time, while another axis is tried
 ALIKE = 1e-5  # of the scale: what two calls of one float32 implementation may differ by
+MODULE = "the module"  # the name of a whole that is no graph
 UNIONS = 32  # attempts at axes that run only together
 
 
@@ -289,22 +290,23 @@ class Comparison:
     def _words(self, axes: Axes, taken_for: str, seems: str, worst: Difference) -> str:
         """Why a check fails."""
         off = worst.problem or f"off by {worst.scaled:.2g} of the scale"
+        whose = self.name if self.name == MODULE else "the graph"
         if seems == COUNTED:
             kind = "a batch" if taken_for == "batch" else "time"
-            return f"the graph's results depend on the length of {axes}, which the stream takes for {kind}: {off}"
+            return f"{whose}'s results depend on the length of {axes}, which the stream takes for {kind}: {off}"
         if taken_for == "batch":
             believed = "which the stream takes for a batch"
             if seems in (MEMORY, GATHERED):
                 inputs = {tensor.name for tensor in self.case.model.inputs}
                 advice = self.advice.time({name: axis for name, axis in axes.places if name in inputs})
-                return f"the graph {seems} {axes}, {believed}{advice}"
+                return f"{whose} {seems} {axes}, {believed}{advice}"
             if seems == MIXED:
-                return f"the entries along {axes}, {believed}, depend on one another in the graph: {off}"
+                return f"the entries along {axes}, {believed}, depend on one another in {whose}: {off}"
             return f"along {axes}, {believed}, an entry of the whole is not what a stream gives for it: {off}"
         if seems == MIXED:
-            return f"the graph looks ahead along {axes}, which the stream takes for time: {off}"
+            return f"{whose} looks ahead along {axes}, which the stream takes for time: {off}"
         if seems == SINGLE:
-            return f"the graph keeps no memory along {axes}, which the stream takes for time: {off}"
+            return f"{whose} keeps no memory along {axes}, which the stream takes for time: {off}"
         return f"along {axes}, our time, the stream does not give what {self.name} gives in one call: {off}"
 
     def _made(

@@ -38,7 +38,7 @@ from ..environment import environment
 from ..frames import Given, drawing, drawing_from, given_frames, id_tables, random_frames
 from . import judge, setup, traces
 from .advice import Advice
-from .axes import Comparison
+from .axes import MODULE, Comparison
 from .caveats import caveats
 from .findings import AxisCheck, PeerCheck, Verdict
 from .peers import Graphs, Or, attempt, graphs_of, peer, run_all, torch_module
@@ -246,7 +246,7 @@ def _wholes(seen: _Seen, draw: Draw) -> _Wholes:
         ignored += [*comparison.ignored(), *comparison.disobeyed()]
         checks += comparison.checks()
     if not isinstance(seen.module, NotComparedError) and shapes:
-        longer = Comparison("the module", seen.module, case, shapes, draw, seen.tolerance, advice)
+        longer = Comparison(MODULE, seen.module, case, shapes, draw, seen.tolerance, advice)
         checks += longer.checks(longer=True)
         checks += () if case.is_sequence else longer.step_checks(shapes)
     return _Wholes(tuple(checks), tuple(ignored), str(whole) if isinstance(whole, NotComparedError) else "")
@@ -260,11 +260,12 @@ def _verdict(
 ) -> tuple[Verdict, tuple[str, ...]]:
     found, missing = seen.found, ""
     if wants_module and not {TORCH_WHOLE, TORCH_STEPPED} & found.keys():
-        missing = not_compared[TORCH_STEPPED]
+        missing = not_compared[TORCH_WHOLE if seen.case.is_sequence else TORCH_STEPPED]
     known = lost or _misread(seen)
     identical, rounding = same_bits(found[STEP], found[RUN]), judge.rounding(found, PEERS)
     failures = judge.failures(seen.checks, identical, wholes.checks, rounding, known, seen.stored)
-    return judge.verdict((*wholes.ignored, *failures), seen.checks, judge.subjects(found), missing)
+    nothing = judge.nothing_shown(found[STEP], seen.tolerance)
+    return judge.verdict((*wholes.ignored, *failures), seen.checks, judge.subjects(found), missing, nothing)
 
 
 def _caveats(seen: _Seen, wholes: _Wholes) -> tuple[str, ...]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+import numpy as np
+
 from ..differences import Trace, compare
 from ..lost_reset import EXPLANATION, MENDED, resetting_before, suspicious_grus, with_linear_before_reset
 from .findings import AxisCheck, PeerCheck, Subject, Verdict
@@ -19,7 +21,11 @@ def subjects(found: Mapping[str, Trace]) -> tuple[Subject, ...]:
 
 
 def verdict(
-    failures: Sequence[str], checks: Sequence[PeerCheck], far: Sequence[Subject], module_missing: str
+    failures: Sequence[str],
+    checks: Sequence[PeerCheck],
+    far: Sequence[Subject],
+    module_missing: str,
+    nothing_shown: Sequence[str] = (),
 ) -> tuple[Verdict, tuple[str, ...]]:
     """The verdict, and why it is not "holds".
 
@@ -31,8 +37,10 @@ def verdict(
     far : sequence of Subject
     module_missing : str
         Why the module that was given could not be compared; empty where it was, or none was given.
+    nothing_shown : sequence of str
+        The outputs of which the frames show nothing.
     """
-    unproved = [] if checks else ["nothing was compared"]
+    unproved = [*nothing_shown] if checks else ["nothing was compared"]
     if checks and module_missing:
         unproved.append(f"the module was not compared ({module_missing})")
     cut = [f"{s.name} ended after {several(s.reached, 'step')}: {s.ended}" for s in far if s.ended]
@@ -41,6 +49,21 @@ def verdict(
     if unproved:
         return "not proved", (*unproved, *cut)
     return ("partial", tuple(cut)) if cut else ("holds", ())
+
+
+def nothing_shown(ours: Trace, tolerance: float) -> tuple[str, ...]:
+    """The outputs that zeros, or anything, would pass for: all within the tolerance of zero, or none finite."""
+    found = []
+    for name, values in ours.values.items():
+        finite = np.abs(values[np.isfinite(values)]) if values.dtype.kind == "f" else np.ones(1)
+        if not finite.size:
+            found.append(f"the output {name!r} has no finite number in any frame: give inputs= that it has some for")
+        elif finite.max() <= tolerance:
+            found.append(
+                f"the output {name!r} is {finite.max():.2g} at most, within the tolerance of {tolerance:.2g}: zeros "
+                "would pass too. Scale it up in the file and the module, or give inputs= that it answers to"
+            )
+    return tuple(found)
 
 
 def failures(

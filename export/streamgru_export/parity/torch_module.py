@@ -92,16 +92,12 @@ class TorchModule:
     def _gives_whole(self, case: Case, results: Sequence[Arrays]) -> bool:
         """Whether the last step equals the last step of one run over all of them."""
         whole = self._named(self._call(case.feed(0, len(results))))
-        return all(
-            np.allclose(
-                as_frames(t, whole[t.name])[-1],
-                as_frames(t, results[-1][t.name])[-1],
-                rtol=CONSISTENT,
-                atol=CONSISTENT,
-            )
+        pairs = [
+            (as_frames(t, whole[t.name])[-1], as_frames(t, results[-1][t.name])[-1])
             for t in case.model.outputs
             if t.name in whole
-        )
+        ]
+        return all(a.shape == b.shape and np.allclose(a, b, rtol=CONSISTENT, atol=CONSISTENT) for a, b in pairs)
 
     def _in_float32(self, module: Callable[..., object]) -> Callable[..., object]:
         """The module, or a float32 copy of one that holds less."""

@@ -124,7 +124,10 @@ def _as_sequence(tensor: TensorInfo, frames: Array) -> Array:
 
 
 def as_frames(tensor: TensorInfo, values: Array) -> Array:
-    """A graph's output as [T, *frame], or as [1, *frame] where it has no time axis."""
+    """A graph's output as [T, *frame], or as [1, *frame] where it has no time axis. NotComparedError where it has too
+    few axes: a module may give anything."""
+    if tensor.time_axis is not None and tensor.time_axis >= values.ndim:
+        raise NotComparedError(f"{tensor.name!r} has its time on axis {tensor.time_axis}, not the shape {values.shape}")
     return values[None] if tensor.time_axis is None else np.moveaxis(values, tensor.time_axis, 0)
 
 
@@ -286,7 +289,7 @@ def whole_trace(name: str, case: Case, run: Callable[[int], Arrays], length: int
     for tensor in case.model.outputs:
         if tensor in timeless:
             steps[tensor.name] = np.array(prefixes) - 1
-            values[tensor.name] = np.stack([r[tensor.name] for r in (*runs, whole)])
+            values[tensor.name] = _joined(tensor.name, [r[tensor.name][None] for r in (*runs, whole)])
         elif tensor.name in whole:
             values[tensor.name] = as_frames(tensor, whole[tensor.name])
             steps[tensor.name] = np.arange(len(values[tensor.name]))
@@ -304,10 +307,18 @@ def _prefixes(total: int) -> list[int]:
 def stepped_trace(name: str, case: Case, results: Sequence[Arrays], why: str = "") -> Trace:
     """Assemble a trace from the results of the first steps, one each; `why` is what kept it from more."""
     outputs = [t for t in case.model.outputs if t.name in results[0]]
-    values = {t.name: np.concatenate([as_frames(t, r[t.name])[:1] for r in results]) for t in outputs}
+    values = {t.name: _joined(t.name, [as_frames(t, r[t.name])[:1] for r in results]) for t in outputs}
     steps = dict.fromkeys(values, np.arange(len(results)))
     _add_states(case, len(results), results[-1], steps, values)
     return Trace(name, steps, values, why if len(results) < case.steps else "")
+
+
+def _joined(name: str, parts: Sequence[Array]) -> Array:
+    """The results of several calls, one after the other. NotComparedError where they differ in shape or dtype."""
+    shapes = dict.fromkeys(part.shape[1:] for part in parts)
+    if len(shapes) > 1:
+        raise NotComparedError(f"{name!r} has another shape in another call: {', '.join(map(str, shapes))}")
+    return np.concatenate(parts)
 
 
 def _add_states(case: Case, total: int, last: Arrays, steps: dict[str, NDArray[np.int64]], values: Arrays) -> None:

@@ -163,7 +163,10 @@ class Trial:
             if output not in whole or self._is_of_one_frame(output, whole, grown):
                 continue
             readings = [compare(*pair) for pair in self._readings(name, output, ours, whole[output], grown, time)]
-            best = min(readings, key=_badness)
+            unread = Difference(
+                STEP, name, (), problem=f"{output!r} has the shape {whole[output].shape}: no time in it"
+            )
+            best = min(readings, key=_badness, default=unread)
             worst = best if worst is None or _badness(best) > _badness(worst) else worst
         return worst or Difference(STEP, name, (), problem="no output in common")
 
@@ -188,6 +191,8 @@ class Trial:
             for entries in _entries(whole, entry_axis, self.entries):
                 last = self.carried and entry_axis is None  # what the whole gives once, a carried stream gives last
                 for time_axis in axes if self.grows_time else [time.get(output)]:
+                    if time_axis is not None and time_axis + 1 >= entries.ndim:
+                        continue
                     values = entries[None] if time_axis is None else np.moveaxis(entries, time_axis + 1, 0)
                     steps = np.array([self.length - 1]) if time_axis is None else np.arange(len(values))
                     mine = Trace(STEP, ours.steps, {output: ours.values[output][:, -1:]}) if last else ours

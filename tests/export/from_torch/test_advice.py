@@ -22,6 +22,7 @@ ADVISES = re.compile(rf"(^|[.:;,\n(] ?| or | and | else )({VERBS})\b", re.IGNORE
 
 # Words of the message -> the tests that follow it, as file:test.
 FOLLOWED = {
+    "and neither reads as a state: it": "states:what_goes_in_and_comes_out_under_one_name_may_be_a_state_and_is_named",
     "Give every input a batch axis, or export with": "axes:batch_fixed_in_the_code_is_refused",
     "Compute both and choose with tensors": "branches:the_branch_written_with_tensors_exports",
     "Leave them tensors": "branches:the_branch_written_with_tensors_exports",

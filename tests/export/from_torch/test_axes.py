@@ -110,3 +110,17 @@ def test_lengths_from_long_to_short_are_so_in_twice_the_batch(path: Path) -> Non
     module, lengths = FromLongToShort(), torch.tensor([5, 3])
     export(module, (torch.zeros(2, 5, 4), lengths), path, stream="sequence", exporter="legacy", dynamic_batch=True)
     assert_agrees(path, module, torch.randn(3, 7, 4), torch.tensor([7, 4, 1]))
+
+
+def test_a_cell_in_a_python_loop_runs_along_the_axis_that_the_loop_does(path: Path) -> None:
+    """Its time is axis 0; the batch beside it is none, though the module accepts more of it."""
+
+    def loop(self: Any, x: Tensor) -> Tensor:
+        h, found = x.new_zeros(x.shape[1], 8), []
+        for frame in x:
+            h = self.cell(frame, h)
+            found.append(h)
+        return torch.stack(found)
+
+    looped = OneInput(loop, cell=nn.GRUCell(4, 8))
+    refused(path, looped, torch.randn(5, 1, 4), r"It is right at T=5.*a Python loop over time", exporter="legacy")

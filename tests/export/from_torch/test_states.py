@@ -338,3 +338,25 @@ def test_a_bare_cell_streams_its_state_as_its_result(path: Path) -> None:
         with torch.no_grad():
             h = cell(x, h)
         np.testing.assert_allclose(stream.step(x.numpy()), h.numpy(), rtol=0, atol=TOLERANCE)
+
+
+class Average(nn.Module):
+    """Its state has a name that says nothing."""
+
+    def forward(self, x: Tensor, m: Tensor) -> tuple[Tensor, Tensor]:
+        m = 0.9 * m + 0.1 * x
+        return x - m, m
+
+
+def test_what_goes_in_and_comes_out_under_one_name_may_be_a_state_and_is_named(path: Path) -> None:
+    example = torch.randn(1, 3), torch.randn(1, 3)
+    with pytest.warns(UserWarning, match=r"forward\(\) takes 'm' and returns 'm'.*state=\[\('m', 'm_out'\)\]"):
+        assert export(Average(), example, path, exporter="legacy").state == ()
+    assert export(Average(), example, path, exporter="legacy", state=[]).warnings == ()
+    assert export(Average(), example, path, exporter="legacy", state=[("m", "m_out")]).state == (("m", "m_out"),)
+    stream, module = streamgru.load(path).stream(), Average()
+    frames = torch.randn(5, 1, 3)
+    m = torch.zeros(1, 3)
+    for x in frames:
+        y, m = module(x, m)
+        np.testing.assert_allclose(stream.step(x.numpy()), y.numpy(), atol=TOLERANCE)

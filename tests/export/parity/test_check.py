@@ -607,3 +607,73 @@ def test_importing_parity_loads_nothing_but_numpy_and_cffi():
     code = f"import streamgru, sys; streamgru.parity; print({heavy} & set(sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize("scale", [1e-6, 0.0])
+def test_what_zeros_would_pass_for_proves_nothing(folder, tmp_path, scale):
+    """An output in amperes: what a stream that forgets gives is within an absolute tolerance of it too."""
+    proto = onnx.load(folder / "sequence.onnx")
+    name = proto.graph.output[0].name
+    for node in proto.graph.node:
+        node.output[:] = ["large" if o == name else o for o in node.output]
+    proto.graph.node.append(onnx.helper.make_node("Mul", ["large", "scale"], [name]))
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(scale), "scale"))
+    onnx.save(proto, tmp_path / "small.onnx")
+    report = streamgru.parity(tmp_path / "small.onnx", steps=20)
+    assert report.verdict == "not proved"
+    assert f"the output {name!r} is " in report.reasons[0]
+    assert streamgru.parity(folder / "sequence.onnx", steps=20).ok  # the advice: the same, scaled up
+
+
+def test_frames_that_give_no_finite_number_prove_nothing(folder):
+    frames = np.full((1, 5, INPUTS), np.nan, np.float32)
+    report = streamgru.parity(folder / "sequence.onnx", inputs=frames, nonfinite="pass")
+    assert report.verdict != "holds"
+    assert any("has no finite number in any frame" in reason for reason in report.reasons)
+    assert not any("our stream gives what the graph would give" in reason for reason in report.reasons)
+
+
+def test_a_tolerance_that_all_would_pass_proves_nothing(folder):
+    assert streamgru.parity(folder / "sequence.onnx", steps=5, tolerance=1e9).verdict == "not proved"
+
+
+def test_a_module_that_fails_is_quoted(folder):
+    class Fails(nn.Module):
+        def forward(self, x):
+            raise RuntimeError("its own words")
+
+    report = streamgru.parity(folder / "sequence.onnx", Fails(), steps=5)
+    assert report.verdict == "not proved"
+    assert "its own words" in report.reasons[0]
+
+
+def test_what_a_module_does_is_not_said_of_the_graph(folder):
+    class Forgets(nn.Module):
+        def forward(self, x):
+            return x[..., :OUTPUTS], torch.zeros(LAYERS, 1, HIDDEN)
+
+    report = streamgru.parity(folder / "sequence.onnx", Forgets(), steps=5)
+    assert any(reason.startswith("the module keeps no memory along axis") for reason in report.reasons)
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [
+        lambda x: (x[..., :OUTPUTS], torch.zeros(len(x), len(x))),
+        lambda x: (x.sum(), x.sum()),
+        lambda x: (x.reshape(-1), x.reshape(-1)),
+        lambda x: (x[:1], x[..., None]),
+        lambda x: (x.T, x),
+        lambda x: (x > 0, x.long()),
+        lambda x: (x[:0], x[:0]),
+        lambda x: ("y", "h"),
+    ],
+)
+def test_a_module_may_give_anything(folder, odd):
+    class Odd(nn.Module):
+        def forward(self, x):
+            return odd(x)
+
+    report = streamgru.parity(folder / "sequence.onnx", Odd(), steps=5)
+    assert report.verdict in ("not proved", "does not hold")
+    assert report.reasons

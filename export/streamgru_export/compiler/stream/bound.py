@@ -6,7 +6,9 @@ from collections.abc import Iterator, Mapping
 
 from streamgru.errors import ModelError
 
+from ..graph.graph import Graph, Node, live_nodes
 from ..graph.kinds import RECURRENT
+from ..graph.operators import integer
 from ..graph.recurrent import recurrent
 from .dimensions import Dimension, Kind, axes_of, look, sequence_lengths
 from .places import PROBES, MayRunWholeError
@@ -41,8 +43,10 @@ def _check_bound(timeline: Timeline, name: str, number: int) -> Iterator[str]:
     if dimension is None:
         return
     other = timeline.time
-    if dimension.kind is Kind.RUNS and other:
-        what = f"dims binds '{name}', and {dimension.why} as along '{min(other)}', which would be the time"
+    named_alone = bool(other) and _along(timeline, other).is_batch  # called like time, and nothing is done along it
+    if other and (dimension.kind is Kind.RUNS or (named_alone and dimension.kind is Kind.REACHES and number == 1)):
+        along = "and not along" if named_alone else "as along"
+        what = f"dims binds '{name}', and {dimension.why} {along} '{min(other)}', which would be the time"
         if not streams(timeline.specialise, timeline.dims, other):
             raise MayRunWholeError(f"{what} and does not stream")
         raise ModelError(f"{what}: if it is, say time_axis={timeline.axes()}")
@@ -50,7 +54,7 @@ def _check_bound(timeline: Timeline, name: str, number: int) -> Iterator[str]:
         _refuse_time(timeline, name, number, dimension.why)
     if dimension.kind is Kind.REACHES and number == 1 and not other:
         _refuse_time(timeline, name, number, dimension.why)
-    if dimension.kind is Kind.MIXES and number == 1 and not other:
+    if dimension.kind is Kind.MIXES and number == 1 and (not other or named_alone):
         yield f"dims binds '{name}' to 1, and {dimension.why}: a step sees one entry of it, and keeps none"
 
 
@@ -67,18 +71,43 @@ def _look_again(timeline: Timeline, name: str) -> Dimension | None:
     return None
 
 
+def _along(timeline: Timeline, names: set[str]) -> Dimension:
+    """What is done along the dimensions that are time."""
+    short, long = (timeline.at(n) for n in PROBES)
+    return look(short, long, frozenset(names), timeline.axes())
+
+
 def _is_passed(timeline: Timeline, name: str) -> bool:
-    """Whether all that runs along this dimension begins with a state that the graph is given, and runs forward."""
+    """Whether all that runs along this dimension begins with a state that the graph is given, and runs forward. What is
+    computed from the sequence itself, such as x[0] · 0, is none."""
     rest = {**timeline.dims, **dict.fromkeys(timeline.time, 1)}
     one, two = (timeline.specialise({**rest, name: n}) for n in (1, 2))
     lengths, longer = sequence_lengths(one), sequence_lengths(two)
+    sequences = axes_of(timeline.graph.inputs, {name})
+    states = {p.name for p in timeline.graph.inputs if p.name not in sequences}
     for node in one.nodes:
         first = next(o for o in node.outputs if o)
         if node.op_type in RECURRENT and lengths[first] != longer.get(first):
             starts = [node.input(i) for i in ((5, 6) if node.op_type == "LSTM" else (5,))]
-            if not recurrent(node).is_forward or any(not s or s in one.constants for s in starts):
+            if not recurrent(node).is_forward or not all(_comes_from(one, start, states) for start in starts):
                 return False
-    return not any(c.forgets or c.backward for k, c in one.control.items() if c.turns != two.control[k].turns)
+    loops = [c for k, c in one.control.items() if c.turns != two.control[k].turns]
+    return not any(c.forgets or c.backward for c in loops) and all(
+        _comes_from(one, start, states) for c in loops for start in _starts(one, c.node)
+    )
+
+
+def _starts(graph: Graph, loop: Node) -> list[str]:
+    """The values that the numbers which a Loop or Scan hands on begin with."""
+    count = integer(loop, "num_scan_inputs") if loop.op_type == "Scan" else 0
+    carried = loop.inputs[: len(loop.inputs) - count] if count else loop.inputs[2:]
+    return [name for name in carried if name and graph.types[name].dtype.kind == "f"]
+
+
+def _comes_from(graph: Graph, value: str, inputs: set[str]) -> bool:
+    """Whether a value depends on one of these inputs."""
+    read = {value, *(i for node in live_nodes(graph.nodes, [value]) for i in node.inputs)}
+    return bool(value) and not inputs.isdisjoint(read)
 
 
 def _refuse_time(timeline: Timeline, name: str, number: int, why: str) -> None:

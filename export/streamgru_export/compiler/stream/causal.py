@@ -8,9 +8,9 @@ the graph at two lengths.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from streamgru.errors import CannotStreamError, ModelError, Obstacle
+from streamgru.errors import CannotStreamError, Obstacle
 
 from ..graph.graph import Graph
 from ..graph.recurrent import Scan, scan
@@ -18,8 +18,6 @@ from .check import Check
 from .places import ONE_STEP, PROBES, RUN_WHOLE, Place
 from .rules import RULES
 from .timeline import Timeline
-
-OTHERS = (2, 1000)  # lengths at which branches are looked at too
 
 
 @dataclass
@@ -47,22 +45,33 @@ def check_causal(timeline: Timeline) -> Causality:
     found = [obstacle for _, obstacle in check.walk()]
     if found:
         raise CannotStreamError(found)
-    one = timeline.at(1)
-    _refuse_control(short, one)
-    for length in OTHERS if short.control else ():
-        _refuse_control(short, _at(timeline, length) or one)
-    for node in one.nodes:
-        if not node.is_like(check.there.get(next(o for o in node.outputs if o))):
-            check.refuse(node, "for one frame the graph computes it in another way than for many")
+    _check_others(timeline, short)
     return Causality(check.places, check.over_time, check.full)
 
 
-def _at(timeline: Timeline, length: int) -> Graph | None:
-    """The graph of that length; None where it takes no such length, or is too large then."""
-    try:
-        return timeline.at(length)
-    except ModelError:
-        return None
+def _check_others(timeline: Timeline, short: Graph) -> None:
+    """The graph is the same at other lengths: numbers that follow from the length may stand still between two probes,
+    as min(T, 10) does, or T > 40, or T % 2.
+
+    Raises
+    ------
+    CannotStreamError
+        It is another at one of them.
+    """
+    one = timeline.at(1)
+    _refuse_control(short, one)
+    many = short.producers()
+    for node in one.nodes:
+        if not node.is_like(many.get(next(o for o in node.outputs if o))):
+            why = "for one frame the graph computes it in another way than for many"
+            raise CannotStreamError([Obstacle(str(node), why, RUN_WHOLE)])
+    for n, other in timeline.at_others():
+        _refuse_control(short, other)
+        check = Check(short, other, timeline.axes(), RULES, (PROBES[0], n))
+        frames = f" ({PROBES[0]} frames beside {n})"
+        found = [replace(o, reason=o.reason + frames) for _, o in check.walk()]
+        if found:
+            raise CannotStreamError(found)
 
 
 def _refuse_control(short: Graph, other: Graph) -> None:

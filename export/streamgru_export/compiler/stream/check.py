@@ -23,8 +23,15 @@ OF_PADDED = {
 class Check:
     """The walk, and the questions the rules ask."""
 
-    def __init__(self, short: Graph, long: Graph, axes: dict[str, int], rules: Mapping[str, Rule]) -> None:
-        self.graph, self.long, self.rules = short, long, rules
+    def __init__(
+        self,
+        short: Graph,
+        long: Graph,
+        axes: dict[str, int],
+        rules: Mapping[str, Rule],
+        lengths: tuple[int, int] = PROBES,
+    ) -> None:
+        self.graph, self.long, self.rules, self.lengths = short, long, rules, lengths
         self.places: dict[str, Place] = {}
         self.over_time: set[str] = set()
         self.full: set[str] = set()  # of these, first outputs of those whose sequence_lens are full
@@ -68,9 +75,18 @@ class Check:
             rule(self, node)
         else:
             self.rest(node)
+        self._same_weights(node)
         for o in node.outputs:
             if o:
                 self._confirm(node, o)
+
+    def _same_weights(self, node: Node) -> None:
+        """Numbers that the rule did not ask for, such as a kernel or what a Pad fills with, are the same for every
+        length. Integers among them are shapes, axes and indices: what those do is seen in the outputs."""
+        for i, name in enumerate(node.inputs):
+            value = self.graph.constants.get(name)
+            if value is not None and value.dtype.kind == "f":
+                self.place(node, i)
 
     @staticmethod
     def _is_padded(place: Place | None) -> bool:
@@ -124,7 +140,7 @@ class Check:
         one = np.take(a, [0], axis)
         if not (a == one).all() or not (b == one).all():
             self.refuse(node, f"its constant '{name}' differs from frame to frame (a position?)")
-        inner = inner_of(a.shape[axis], b.shape[axis])
+        inner = inner_of(a.shape[axis], b.shape[axis], self.lengths)
         if inner is None:
             self.refuse(node, f"its constant '{name}' changes with the length of the sequence")
         return Time(axis, inner)
@@ -140,9 +156,10 @@ class Check:
         if isinstance(place, Time):
             more = place.before + place.after
             count = a[place.axis] - more
-            if count % PROBES[0]:
-                self.refuse(node, f"its output '{o}' has {count} entries along the time axis for {PROBES[0]} frames")
-            expected[place.axis] = count // PROBES[0] * PROBES[1] + more
+            frames, others = self.lengths
+            if count % frames:
+                self.refuse(node, f"its output '{o}' has {count} entries along the time axis for {frames} frames")
+            expected[place.axis] = count // frames * others + more
         if tuple(expected) != b:
             self.refuse(
                 node,

@@ -168,6 +168,16 @@ class Dimensions:
             return Dimension(names, Kind.MIXES, f"input '{twice[0]}' has it twice")
         return look(short, long, names, axes_of(graph.inputs, names))
 
+    def of_one_size(self) -> list[Dimension]:
+        """Those that treat their entries alike, and do so in another way where they have the batch's number."""
+        found = []
+        for d in self.found:
+            if d.is_batch:
+                many, few = (self.specialise(self.bound(names, PROBES[0])) for names in (d.names, ()))
+                asks = next((c.node for k, c in many.control.items() if c.turns != few.control[k].turns), None)
+                found += [Dimension(d.names, Kind.MIXES, f"{asks} asks how large it is")] if asks else []
+        return found
+
     def _try_together(self) -> None:
         """Dimensions that must be equal, so that none can be moved alone: the smallest groups of them that can."""
         size = 2

@@ -16,7 +16,7 @@ from ..graph.graph import Graph, Node
 from ..graph.operators import axis, flag, pad_value, pads, slices, text
 from ..graph.windows import window
 from .check import Check
-from .places import FIXED, LAST, PROBES, Time
+from .places import FIXED, LAST, Time
 
 
 def transposed(check: Check, node: Node) -> None:
@@ -92,7 +92,7 @@ def conv(check: Check, node: Node) -> None:
 
 def _only_frames(check: Check, node: Node, p: Time) -> None:
     """What is padded or convolved must lie along an axis of frames and nothing else."""
-    if p.inner != 1 or check.shape(node.inputs[0])[p.axis] != p.entries(PROBES[0]):
+    if p.inner != 1 or check.shape(node.inputs[0])[p.axis] != p.entries(check.lengths[0]):
         check.refuse(node, "its time axis is made of frames and something else")
     if check.graph.types[node.inputs[0]].dtype != np.float32:
         check.refuse(node, "a history of frames that are not float is not supported")
@@ -130,7 +130,7 @@ def constant_first(check: Check, node: Node) -> bool:
         return False
     if short is None or long is None or short.shape[p.axis] != long.shape[p.axis]:
         return False
-    if p.inner != 1 or check.shape(node.inputs[1])[p.axis] != p.entries(PROBES[0]) or short.dtype != np.float32:
+    if p.inner != 1 or check.shape(node.inputs[1])[p.axis] != p.entries(check.lengths[0]) or short.dtype != np.float32:
         return False
     check.put(node, Time(p.axis, 1, p.before + short.shape[p.axis], p.after))
     return True

@@ -48,7 +48,7 @@ LAST: Literal["last"] = "last"
 Place = Time | Literal["fixed", "last"]
 
 
-def inner_of(short: int, long: int) -> int | None:
+def inner_of(short: int, long: int, lengths: tuple[int, int]) -> int | None:
     """Entries of each frame along an axis of these sizes; None where that is no whole number."""
-    n, rest = divmod(short, PROBES[0])
-    return n if rest == 0 and n * PROBES[1] == long else None
+    n, rest = divmod(short, lengths[0])
+    return n if rest == 0 and n * lengths[1] == long else None

@@ -14,7 +14,7 @@ from ..graph.operators import gemm as gemm_of
 from ..graph.recurrent import recurrent
 from .check import Check
 from .padding_rules import constant_first, conv, pad, slice_, transposed
-from .places import FIXED, LAST, PROBES, Place, Time, inner_of
+from .places import FIXED, LAST, Place, Time, inner_of
 
 
 def _axis(check: Check, node: Node) -> int:
@@ -46,7 +46,7 @@ def expand(check: Check, node: Node) -> None:
     elif differ and p == LAST:
         check.refuse(node, "it repeats over all frames what is known only at the end of the sequence")
     elif differ:
-        inner = inner_of(a[differ[0]], b[differ[0]])
+        inner = inner_of(a[differ[0]], b[differ[0]], check.lengths)
         p = Time(differ[0], inner or 1)
     check.put(node, p)
 
@@ -59,7 +59,7 @@ def reshape(check: Check, node: Node) -> None:
         return
     before, after = check.shape(node.inputs[0]), check.shape(node.outputs[0])
     stride = p.inner * int(np.prod(before[p.axis + 1 :]))
-    block = stride * PROBES[0]  # elements of one period of time
+    block = stride * check.lengths[0]  # elements of one period of time
     rest = 1
     for axis in reversed(range(len(after))):
         if rest <= stride and rest * after[axis] >= block and after[axis] > 1:
@@ -113,7 +113,7 @@ def gather(check: Check, node: Node) -> None:
 
 
 def _index_last(check: Check, node: Node) -> bool:
-    pairs = zip(check.const(node, 1), PROBES, strict=True)
+    pairs = zip(check.const(node, 1), check.lengths, strict=True)
     return all(i is not None and i.size == 1 and int(i.reshape(-1)[0]) in (-1, n - 1) for i, n in pairs)
 
 
@@ -270,7 +270,7 @@ def scatter(check: Check, node: Node) -> None:
 def _written(check: Check, node: Node) -> int | None:
     """The axis of the updates of a ScatterND that has the frames of its data in order; None where there is none."""
     data, found = check.place(node, 0), set()
-    for indices, frames in zip(check.const(node, 1), PROBES, strict=True):
+    for indices, frames in zip(check.const(node, 1), check.lengths, strict=True):
         if not isinstance(data, Time) or indices is None:
             return None
         if data.axis >= indices.shape[-1]:  # whole rows are written, and time is within them
@@ -298,7 +298,7 @@ def cell(check: Check, node: Node) -> None:
     elif x.axis == axis:
         if not form.is_forward:
             check.refuse(node, f"it is {form.direction} over time: its first output needs the last input")
-        if x.inner != 1 or check.shape(node.inputs[0])[axis] != PROBES[0]:
+        if x.inner != 1 or check.shape(node.inputs[0])[axis] != check.lengths[0]:
             check.refuse(node, "its sequence is made of frames and something else")
         check.without_time(node, 5, 6)
         _lengths(check, node)
@@ -327,7 +327,12 @@ def reverse_sequence(check: Check, node: Node) -> None:
 def _lengths(check: Check, node: Node) -> None:
     """sequence_lens of a cell along time: as long as the sequence, or known before it begins."""
     short, long = check.const(node, 4)
-    if short is not None and long is not None and (short == PROBES[0]).all() and (long == PROBES[1]).all():
+    if (
+        short is not None
+        and long is not None
+        and (short == check.lengths[0]).all()
+        and (long == check.lengths[1]).all()
+    ):
         check.full.add(next(o for o in node.outputs if o))
         return
     check.without_time(node, 4)

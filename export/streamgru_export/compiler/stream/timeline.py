@@ -8,7 +8,7 @@ be time, is refused with what to say.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from streamgru.errors import ModelError
@@ -25,6 +25,8 @@ TIME_NAMES = re.compile(
     r"^(t|time(_?steps?)?|seq(uence)?(_?len(gth)?)?|frames?|(n|num)_?frames|steps?|len(gth)?)$", re.I
 )
 BATCH_NAMES = re.compile(r"^(b|bs|batch(_?size|_dim)?|n_?batch)$", re.I)
+LONG = (65536, 4096, 512)  # what stands still between PROBES is looked at here too: at the first that can be computed
+LOOPED = (1000,)  # where loops are written out
 SOME = 4  # a number for a dimension that is neither time nor batch, where advice is tried
 
 
@@ -46,6 +48,17 @@ class Timeline:
     def at(self, length: int) -> Graph:
         """The static graph for a sequence of that length, shared by all who ask."""
         return self.specialise({**self.dims, **dict.fromkeys(self.time, length)})
+
+    def at_others(self) -> Iterator[tuple[int, Graph]]:
+        """The graph at lengths far from PROBES, that it takes; each is for a look, and kept by nobody."""
+        long = LOOPED if self.at(PROBES[0]).control else LONG
+        for choice in ((1,), (2,), long):
+            for n in choice:
+                try:
+                    yield n, self.specialise.once({**self.dims, **dict.fromkeys(self.time, n)})
+                    break
+                except ModelError:  # it takes no such length, or is too large then
+                    continue
 
     def axes(self) -> dict[str, int]:
         """Input name -> its time axis."""
@@ -106,6 +119,9 @@ def _choose(open_: Dimensions) -> set[str]:
     if not any(d.kind is Kind.RUNS for d in candidates):
         named = frozenset(s for d in open_.found if d.is_batch for s in d.names if TIME_NAMES.match(s))
         candidates += [Dimension(named, Kind.ENTRYWISE, "it is called like time")] if named else []
+        candidates += [
+            d for d in open_.of_one_size() if not named & d.names and not any(map(BATCH_NAMES.match, d.names))
+        ]
     if len(candidates) > 1:
         _refuse_open(open_, candidates)
     return {s for d in candidates for s in d.names}
@@ -189,9 +205,11 @@ def _way(open_: Dimensions, time: Dimension, others: list[Dimension]) -> str:
 
 def streams(specialise: Specialiser, rest: Mapping[str, int], time: Iterable[str]) -> bool:
     """Whether every frame depends on the frames before it alone, where these dimensions are time."""
+    timeline = Timeline(specialise, dict(rest), set(time))
     try:
-        short, long = (specialise({**rest, **dict.fromkeys(time, n)}) for n in PROBES)
-        return not Check(short, long, axes_of(specialise.graph.inputs, time), RULES).walk()
+        short, graphs = timeline.at(PROBES[0]), [(PROBES[1], timeline.at(PROBES[1])), *timeline.at_others()]
+        axes = timeline.axes()
+        return not any(Check(short, other, axes, RULES, (PROBES[0], n)).walk() for n, other in graphs)
     except ModelError:
         return False
 

@@ -74,3 +74,40 @@ def test_who_says_which_axis_is_time_may_bind_the_other():
     with pytest.raises(ModelError, match=r"dims binds 'F', and GRU node .* as along 'T'.* say time_axis=\{'x': 1\}"):
         compile(source, dims={"F": 3})
     assert compile(source, dims={"F": 3}, time_axis={"x": 1}).inputs == {"x": (3, N)}
+
+
+def passed(name):
+    """A GRU that takes a state and gives it."""
+    gru = node("GRU", ["x", "W", "R", "B", "", "h0"], ["y", "hN"], hidden_size=N)
+    return model([gru], {"x": [name, 1, N], "h0": [1, 1, N]}, ["y", "hN"], gru_weights(rng(), N, N))
+
+
+@pytest.mark.parametrize("made", [loop, scan, passed])
+def test_a_state_that_is_computed_from_the_sequence_is_not_passed_on(made):
+    """It begins anew in each call, as one of zeros does."""
+    source = passed("N") if made is passed else made("N", state=True)
+    assert compile(source, dims={"N": 1}).kind == "step"
+    state = source.graph.input.pop(1)
+    assert state.name == "h0"
+    shape = [d.dim_value for d in state.type.tensor_type.shape.dim]
+    axis = [d.dim_param for d in source.graph.input[0].type.tensor_type.shape.dim].index("N")
+    first = [node("Gather", ["x", "first"], ["f"], axis=axis), node("Mul", ["f", "half"], ["g"]),
+             node("Reshape", ["g", "to"], ["h0"])]  # fmt: skip
+    added = model(first, {}, [], {"first": np.array(0), "half": np.float32(0.5), "to": np.array(shape)}).graph
+    nodes = [*added.node, *source.graph.node]
+    del source.graph.node[:]
+    source.graph.node.extend(nodes)
+    source.graph.initializer.extend(added.initializer)
+    with pytest.raises(ModelError, match="dims binds 'N', the time axis, to 1"):
+        compile(source, dims={"N": 1})
+
+
+def test_an_axis_that_is_only_called_like_time_excuses_nothing():
+    along = node("Conv", ["x", "w"], ["y"], pads=[2, 0])
+    source = model([along], {"x": ["time", N, "L"]}, ["y"], {"w": np.ones((N, N, 3), np.float32)})
+    with pytest.raises(ModelError, match=r"Conv node 'Conv_y' reaches along it and not along 'time'.*time_axis="):
+        compile(source, dims={"L": 1})
+    assert compile(source, dims={"L": 1}, time_axis={"x": 0}).kind == "sequence"
+    mixes = model([node("Softmax", ["x"], ["y"], axis=1)], {"x": ["time", "L", N]}, ["y"])
+    with pytest.warns(UserWarning, match="dims binds 'L' to 1, and Softmax node 'Softmax_y' mixes its entries"):
+        compile(mixes, dims={"L": 1})

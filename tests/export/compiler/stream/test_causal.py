@@ -188,3 +188,53 @@ def test_an_initial_state_that_is_computed_says_what_to_do():
     with pytest.raises(CannotStreamError, match=r"'h0' is computed from inputs\. Give it as an input") as caught:
         compile(source)
     assert [o.node for o in caught.value.obstacles] == ["GRU node 'GRU_y'"]
+
+
+LENGTH = [node("Shape", ["x"], ["shape"]), node("Gather", ["shape", "axis"], ["t"])]
+
+
+def by(*nodes):
+    """y = Y · f(T), where the nodes compute f from t."""
+    return [*LENGTH, *nodes, node("Cast", ["f"], ["factor"], to=TensorProto.FLOAT), node("Mul", ["Y", "factor"], ["y"])]
+
+
+# What is the same for 29 and for 31 frames, and another model for some other number of them.
+STAND_STILL = {
+    "min(T, 10)": (by(node("Min", ["t", "n"], ["f"])), 10),
+    "T > 1": (by(node("Greater", ["t", "n"], ["f"])), 1),
+    "T > 40": (by(node("Greater", ["t", "n"], ["f"])), 40),
+    "T > 600": (by(node("Greater", ["t", "n"], ["f"])), 600),
+    "T // 512": (by(node("Div", ["t", "n"], ["f"])), 512),
+    "T % 2": (by(node("Mod", ["t", "n"], ["f"])), 2),
+    "[:512]": ([node("Slice", ["Y", "zero", "n", "axis"], ["y"])], 512),
+    "[-40:]": ([node("Neg", ["n"], ["k"]), node("Slice", ["Y", "k", "end", "axis"], ["y"])], 40),
+    "[:40][-1]": ([node("Slice", ["Y", "zero", "n", "axis"], ["c"]), node("Gather", ["c", "last"], ["y"])], 40),
+    "padded with T > 40": (
+        [
+            *LENGTH,
+            node("Greater", ["t", "n"], ["g"]),
+            node("Cast", ["g"], ["f"], to=TensorProto.FLOAT),
+            node("Squeeze", ["f"], ["fill"]),
+            node("Pad", ["Y", "before", "fill"], ["y"]),
+        ],
+        40,
+    ),
+}
+
+
+def limited(tail, n):
+    constants = {"n": np.array([n]), "axis": np.array([0]), "zero": np.array([0]), "end": np.array([1 << 62])}
+    constants |= {"last": np.array(-1), "before": np.array([0, 0, 0, 1, 0, 0, 0, 0])}
+    return gru_model(["T", 1, I], tail, constants=constants)
+
+
+@pytest.mark.parametrize("name", STAND_STILL)
+def test_what_stands_still_between_two_lengths_and_moves_elsewhere_is_refused(name):
+    with pytest.raises(CannotStreamError, match="frames beside"):
+        places(limited(*STAND_STILL[name]))
+
+
+@pytest.mark.parametrize("n", [1, 0])
+def test_what_stands_still_at_every_length_streams(n):
+    op = "Min" if n else "Greater"
+    assert places(limited(by(node(op, ["t", "n"], ["f"])), n))["y"] == Time(0)

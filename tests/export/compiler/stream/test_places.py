@@ -20,7 +20,7 @@ def test_the_lengths_tried_are_two_primes():
 
 @pytest.mark.parametrize("inner", [1, 2, 5, 16])
 def test_an_axis_of_frames_is_known_by_both_lengths(inner):
-    assert inner_of(*(n * inner for n in PROBES)) == inner
+    assert inner_of(*(n * inner for n in PROBES), PROBES) == inner
 
 
 @pytest.mark.parametrize(
@@ -35,7 +35,7 @@ def test_an_axis_of_frames_is_known_by_both_lengths(inner):
     ],
 )
 def test_other_sizes_are_no_whole_number_of_entries_a_frame(sizes):
-    assert inner_of(*sizes) is None
+    assert inner_of(*sizes, PROBES) is None
 
 
 @pytest.mark.parametrize("before, after", [(0, 0), (2, 0), (0, 3), (2, 3)])

@@ -176,3 +176,18 @@ def test_a_branch_on_the_length_is_refused(least):
                  "M": np.ones((I, H), np.float32)}  # fmt: skip
     with pytest.raises(CannotStreamError, match="If node 'If_y': its branch depends on the length of the sequence"):
         compile(model(nodes, {"x": ["T", 1, I]}, ["y"], constants))
+
+
+@pytest.mark.parametrize("name, refused", [("N", True), ("unk__1", True), ("batch", False)])
+def test_a_dimension_whose_size_is_asked_for_is_a_batch_by_name_only(name, refused):
+    """With one entry it is negated, with 29 it is not: what that axis is, is not known."""
+    both = [helper.make_graph([node(op, ["x"], [op])], op, [], [helper.make_tensor_value_info(op, 1, None)])
+            for op in ("Identity", "Neg")]  # fmt: skip
+    nodes = [node("Shape", ["x"], ["s"]), node("Gather", ["s", "zero"], ["n"]), node("Greater", ["n", "two"], ["more"]),
+             node("If", ["more"], ["y"], then_branch=both[0], else_branch=both[1])]  # fmt: skip
+    source = model(nodes, {"x": [name, 4]}, ["y"], {"zero": np.array(0), "two": np.array(2)})
+    if not refused:
+        assert compile(source).kind == "step"
+        return
+    with pytest.raises(ModelError, match=r"If node 'If_y': its branch depends on the length of the sequence"):
+        compile(source)

@@ -287,6 +287,7 @@ def test_an_altered_pickle_is_refused(stream):
 # ---- Ctrl-C ----
 
 INTERRUPTED = """
+signal.signal(signal.SIGINT, signal.default_int_handler)  # who starts jobs in the background leaves it ignored
 stream = model.stream(threads=int(sys.argv[2]) % 2 + 1)
 stream.run(x[:100])
 before, sent = stream.save(), []

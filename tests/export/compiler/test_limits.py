@@ -64,8 +64,7 @@ def declaring(*shapes):
         f"{budget.MAX_COUNTING:,}",
         f"ONNX: constants, of the file and computed, that are there at once | {budget.MAX_BYTES // GB} GB",
         f"ONNX: operations that compute constants | 10^{len(str(budget.MAX_WORK)) - 1}",
-        f"image: tensors, operators | 2^{layout.MAX_RECORDS.bit_length() - 1} each; inputs, outputs, states: "
-        "as many as there are tensors",
+        f"image: tensors, operators | 2^{layout.MAX_RECORDS.bit_length() - 1} each",
         f"image: elements of a tensor; rank | 2^{(layout.MAX_ELEMENTS + 1).bit_length() - 1} − 1; {layout.MAX_RANK}",
     ],
 )

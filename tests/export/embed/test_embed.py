@@ -129,7 +129,7 @@ def test_it_builds_as_c99_without_a_warning_and_gives_the_same_bits(made, kernel
     assert set(output("nm", "-u", tmp_path / "build" / "host" / "streamgru.o").split()) <= ALLOWED
 
 
-@pytest.mark.parametrize("codes", [[], list(Code)], ids=["none", "all"])
+@pytest.mark.parametrize("codes", [[], pytest.param(list(Code), marks=pytest.mark.slow)], ids=["none", "all"])
 @pytest.mark.parametrize("compiler", COMPILERS)
 def test_no_operator_and_all_operators_compile(codes, compiler, tmp_path):
     need(compiler)

@@ -147,6 +147,7 @@ def test_a_where_is_a_blend_only_if_both_sides_are_the_same_one(same):
     assert len(list(blends(rows, root))) == int(same)
 
 
+@pytest.mark.slow
 def test_products_of_sums_that_would_explode_are_left_alone():
     nodes, last = [node("Add", ["z", "n"], ["p0"])], "p0"
     for i in range(14):

@@ -28,7 +28,9 @@ from export.cells import (
 from real_models import MODELS
 from streamgru_export.compiler.compile import compile
 
-EXPORTERS = pytest.mark.parametrize("dynamo", [False, True], ids=["legacy", "dynamo"])
+EXPORTERS = pytest.mark.parametrize(
+    "dynamo", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["legacy", "dynamo"]
+)  # test_forms.py has the default exporter's forms
 
 
 def assert_recognised(source, lbr, batch=1):

@@ -15,7 +15,9 @@ from export.graphs import assert_close, model, onnxruntime, stream, whole
 from streamgru_export.compiler.compile import compile
 from streamgru_export.oracle.model import Float64Model
 
-EXPORTERS = pytest.mark.parametrize("dynamo", [False, True], ids=["legacy", "dynamo"])
+EXPORTERS = pytest.mark.parametrize(
+    "dynamo", [False, pytest.param(True, marks=pytest.mark.slow)], ids=["legacy", "dynamo"]
+)  # test_forms.py has the default exporter's forms
 T = 6
 SEED = 21
 

@@ -130,7 +130,9 @@ class Higher(nn.Module):
         return y, hn
 
 
-@pytest.mark.parametrize("inner, lbr", [(Fused, 1), (lambda: Separate("(1-z)*h+z*n", before=True), 0)])
+@pytest.mark.parametrize(
+    "inner, lbr", [(Fused, 1), pytest.param(lambda: Separate("(1-z)*h+z*n", before=True), 0, marks=pytest.mark.slow)]
+)
 def test_torch_scan_streams(inner, lbr):
     torch.manual_seed(SEED)
     source = exported(Higher(inner()), (torch.randn(4, 1, I), torch.zeros(1, H)), (["x", "h"], ["y", "hn"]), True)

@@ -99,8 +99,9 @@ class Tcn(nn.Module):
         return self.tcn(x.transpose(1, 2)).transpose(1, 2)
 
 
-@pytest.mark.parametrize("dynamo", [False, True])
-@pytest.mark.parametrize("make", [Front, Tcn])
+@pytest.mark.parametrize(
+    "make, dynamo", [(Front, False), (Tcn, False), (Tcn, True), pytest.param(Front, True, marks=pytest.mark.slow)]
+)
 def test_networks_from_both_exporters(make, dynamo):
     r = rng()
     torch.manual_seed(1)

@@ -63,6 +63,13 @@ def _elementwise(
     return b.emit(node.op_type, ins, **node.attrs)
 
 
+def _cast_like(
+    b: Builder, node: Node, inputs: Sequence[str], lifted: Sequence[bool], shapes: Sequence[tuple[int, ...]], steps: int
+) -> str | None:
+    """Of the second input it takes the type alone."""
+    return b.emit("CastLike", inputs[:2], **node.attrs) if lifted[0] else None
+
+
 def _reshape(
     b: Builder, node: Node, inputs: Sequence[str], lifted: Sequence[bool], shapes: Sequence[tuple[int, ...]], steps: int
 ) -> str | None:
@@ -168,6 +175,7 @@ def _slice(
 
 RULES: dict[str, Lift] = {
     **dict.fromkeys(ELEMENTWISE, _elementwise),
+    "CastLike": _cast_like,
     **dict.fromkeys(REDUCTIONS, _reduce),
     **dict.fromkeys(RESHAPES, _reshape),
     **dict.fromkeys(("Softmax", "LogSoftmax", "LayerNormalization"), _last_axis),

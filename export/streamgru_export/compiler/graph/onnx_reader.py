@@ -138,7 +138,7 @@ class _Reader:
         constants = {_text(t.name): self.tensor(t, t.name) for t in proto.initializer}
         inputs = [self._port(v, depth) for v in proto.input if _text(v.name) not in constants]
         outputs = [self._port(v, depth) for v in proto.output]
-        graph = Graph(proto.name, [], inputs, outputs, constants, opset)
+        graph = Graph(_text(proto.name), [], inputs, outputs, constants, opset)
         for node in proto.node:
             self._node(node, graph, depth)
         graph.nodes = in_order(graph.nodes)
@@ -212,7 +212,9 @@ class _Reader:
         self.budget.held += ENTRY * sum(map(len, lists))
 
     def _node(self, proto: onnx.NodeProto, graph: Graph, depth: int) -> None:
-        self._lists(f"a node '{proto.name:.40}'", proto.input, proto.output, proto.attribute, proto.metadata_props)
+        self._lists(
+            f"a node '{_text(proto.name)[:40]}'", proto.input, proto.output, proto.attribute, proto.metadata_props
+        )
         inputs, outputs = ([_text(v) for v in names] for names in (proto.input, proto.output))
         node = Node(_text(proto.op_type), _text(proto.name), inputs, outputs)
         if proto.domain not in ("", "ai.onnx"):

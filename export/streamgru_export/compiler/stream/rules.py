@@ -71,6 +71,11 @@ def reshape(check: Check, node: Node) -> None:
     check.refuse(node, f"it tears frames apart: {list(before)} becomes {list(after)}")
 
 
+def cast_like(check: Check, node: Node) -> None:
+    """CastLike: of the second input it takes the type alone."""
+    check.put(node, check.place(node, 0))
+
+
 def transpose(check: Check, node: Node) -> None:
     """Transpose."""
     p = check.place(node, 0)
@@ -356,6 +361,7 @@ RULES = {
     "ScatterND": scatter,
     "Einsum": einsum,
     "Expand": expand,
+    "CastLike": cast_like,
     "Transpose": transpose,
     "Concat": concat,
     "Slice": slice_,

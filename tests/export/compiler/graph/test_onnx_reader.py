@@ -139,3 +139,13 @@ def test_refuses_a_node_of_too_few_or_too_many_operands(inputs, outputs):
 def test_refuses_a_node_without_an_output():
     with pytest.raises(ModelError, match=r"'odd' has no output"):
         read(model([helper.make_node("Relu", ["x"], [""], name="odd")], {"x": [1]}, ["x"]))
+
+
+@pytest.mark.parametrize("name", [b"a relu", b"a graph"])
+def test_a_name_that_is_no_text_is_an_error(name):
+    source = model([helper.make_node("Relu", ["x"], ["y"], name="a relu")], {"x": [2]}, ["y"])
+    source.graph.name = "a graph"
+    data = source.SerializeToString()
+    assert data.count(name) == 1
+    with pytest.raises(ModelError, match="not UTF-8"):
+        read(data.replace(name, name.replace(b" ", b"\x80")))

@@ -224,3 +224,11 @@ def test_a_write_to_some_frames_is_refused():
     )
     with pytest.raises(ModelError, match="ScatterND_y': it writes to frames of the sequence by index"):
         places(source)
+
+
+def test_of_what_a_cast_is_like_the_type_alone_counts():
+    """A number that takes the type of the frames has no time, whatever their rank."""
+    nodes = [node("CastLike", ["half", "x"], ["h"]), node("Mul", ["x", "h"], ["y"])]
+    source = model(nodes, {"x": CUBE}, ["y"], {"half": np.float32(0.5)}, opset=17)
+    x = {"x": rng().standard_normal((6, 3, 4)).astype(np.float32)}
+    assert_close(stream(compile(source, time_axis={"x": 0}), x), onnxruntime(source, x), 0.0)

@@ -227,7 +227,7 @@ def test_a_cortex_m4f_needs_little_more_than_was_told(made, tmp_path):
     print(make(tmp_path, "size", f"TARGET={M4F}"))
     build = tmp_path / "build" / M4F
     code = text_bytes("arm-none-eabi-size", build / "streamgru.o")
-    assert code < 16 * 1024
+    assert code < 20 * 1024
     assert abs(told.code_bytes - code) < 0.25 * code
     assert text_bytes("arm-none-eabi-size", build / "model.o") == told.image_bytes
     assert not re.search("__aeabi_d|__.*df|fmaf", output("arm-none-eabi-nm", build / "replay"))  # doubles, libm

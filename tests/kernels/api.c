@@ -1,16 +1,8 @@
 /* The public functions at the edges of their arguments: every status that the header lists, for every way to it.
  *
  *     api */
-#include <stdio.h>
-
+#include "holds.h"
 #include "random_gru.h"
-
-static unsigned passed, failed;
-#define HOLDS(condition)                                                                                               \
-    do {                                                                                                               \
-        if (condition) passed++;                                                                                       \
-        else printf("line %d: %s does not hold\n", __LINE__, #condition), failed++;                                    \
-    } while (0)
 
 /* An image with one number altered; what opening it says. */
 static int with(const unsigned char *original, size_t size, size_t at, uint32_t word, int right_checksum)

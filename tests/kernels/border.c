@@ -6,12 +6,6 @@
 
 #include "trial.h"
 
-#define HOLDS(condition)                                                                                               \
-    do {                                                                                                               \
-        if (condition) passed++;                                                                                       \
-        else printf("line %d: %s does not hold\n", __LINE__, #condition), failed++;                                    \
-    } while (0)
-
 enum { N = 12, COPY = 1, FILL = 2, UNARY = 16, RNN = 50, POOL = 82 };
 
 static uint32_t floats(image *im, uint32_t n) { return add_tensor(im, SGRU_F32, KIND_ARENA, LAYOUT_ROWS, 1, &n); }

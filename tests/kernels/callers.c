@@ -3,22 +3,15 @@
  *
  *     callers [steps] */
 #include <pthread.h>
-#include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "holds.h"
 #include "pool.h"
 #include "random_gru.h"
 #include "threads/threads.h"
 
 enum { THREADS = 3, SLOTS = 3, PATIENCE = 60 /* seconds for a child */ };
-
-static unsigned passed, failed;
-#define HOLDS(condition)                                                                                               \
-    do {                                                                                                               \
-        if (condition) passed++;                                                                                       \
-        else printf("line %d: %s does not hold\n", __LINE__, #condition), failed++;                                    \
-    } while (0)
 
 static void *memory_of(size_t size) { return aligned_alloc(64, round_up(size, 64)); }
 

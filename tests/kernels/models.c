@@ -3,16 +3,9 @@
  *
  *     models */
 #include <math.h>
-#include <stdio.h>
 
+#include "holds.h"
 #include "random_gru.h"
-
-static unsigned passed, failed;
-#define HOLDS(condition)                                                                                               \
-    do {                                                                                                               \
-        if (condition) passed++;                                                                                       \
-        else printf("line %d: %s does not hold\n", __LINE__, #condition), failed++;                                    \
-    } while (0)
 
 enum { CANARY = 4096 };
 

@@ -5,8 +5,8 @@
 #define TEST_TRIAL_H
 
 #include <math.h>
-#include <stdio.h>
 
+#include "holds.h"
 #include "image.h"
 #include "random.h"
 
@@ -27,7 +27,6 @@
 enum { FRAMES = 2, MOST_OPERANDS = 8, CANARY = 1024 };
 
 static uint64_t digest;
-static unsigned passed, failed;
 
 /* n floats; one in sixteen is a whole number, so that equals and zeros occur. */
 static inline float *randoms(size_t n, float scale)

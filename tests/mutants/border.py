@@ -34,7 +34,7 @@ from cosmic_ray.ast import Visitor, get_ast
 from cosmic_ray.mutating import MutationVisitor
 from cosmic_ray.operators.operator import Operator
 from cosmic_ray.operators.provider import OperatorProvider
-from excuses import Excuses
+from excuses import Excuses, Mutant, one_line
 
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / "build" / "mutants" / str(os.getpid())
@@ -92,19 +92,6 @@ class DropStatement(Operator):
         return ()
 
 
-class Mutant(NamedTuple):
-    """A file of the border with one slip in it. `before` and `after` are the lines that differ, spaces made one."""
-
-    file: str
-    line: int
-    before: str
-    after: str
-    text: str  # of the whole file
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.before}  ->  {self.after}"
-
-
 class Place(NamedTuple):
     """Where a slip can be made: the n-th place in a file where an operator can."""
 
@@ -138,7 +125,11 @@ def mutant_at(place: Place) -> Mutant | None:
     text = (ROOT / place.file).read_text("utf-8")
     visitor = MutationVisitor(place.n, place.operator())
     altered = visitor.walk(get_ast(text)).get_code()
-    return None if _meaning(altered) in (None, _meaning(text)) else _mutant(place.file, text, altered)
+    return (
+        None
+        if _meaning(altered) in (None, _meaning(text))
+        else _mutant(place.operator.__name__, place.file, text, altered)
+    )
 
 
 def _meaning(text: str) -> str | None:
@@ -159,12 +150,12 @@ def _meaning(text: str) -> str | None:
     return ast.dump(tree)
 
 
-def _mutant(file: str, before: str, after: str) -> Mutant:
+def _mutant(kind: str, file: str, before: str, after: str) -> Mutant:
     old, new = before.splitlines(), after.splitlines()
     first = next(i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b)
     last = next(i for i, (a, b) in enumerate(zip(reversed(old), reversed(new), strict=False)) if a != b)
-    cut = (" ".join(" ".join(lines[first : len(lines) - last]).split()) for lines in (old, new))
-    return Mutant(file, first + 1, *cut, after)
+    cut = (one_line("\n".join(lines[first : len(lines) - last])) for lines in (old, new))
+    return Mutant(kind, file, first + 1, *cut, after)
 
 
 # Running

@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
+
+from excuses import Mutant, one_line
 
 # A token and what stands in its place.
 TOKENS = (
@@ -49,22 +50,8 @@ NOT_DROPPED = re.compile(
 CLOSING = {"(": ")", "[": "]", "{": "}"}
 
 
-class Mutant(NamedTuple):
-    """A file of the core with one slip in it. `before` and `after` are the lines that differ, spaces made one."""
-
-    kind: str  # "token" or "statement"
-    file: str
-    line: int
-    before: str
-    after: str
-    text: str  # of the whole file
-
-    def __str__(self) -> str:
-        return f"{self.file}:{self.line}: {self.before}  ->  {self.after}"
-
-
 def mutants_of(root: Path, file: str) -> list[Mutant]:
-    """Every slip in a file, in the order of its lines."""
+    """Every slip in a file, in the order of its lines. Its kind is "token" or "statement"."""
     text = (root / file).read_text("utf-8")
     code = OPAQUE.sub(lambda match: re.sub(r"[^\n]", " ", match[0]), text)
     tokens = dict.fromkeys(_tokens(code), "token")
@@ -78,11 +65,6 @@ def _mutant(kind: str, file: str, text: str, begin: int, end: int, new: str) -> 
     before, after = text[first:last], text[first:begin] + new + text[end:last]
     line = text.count("\n", 0, begin) + 1
     return Mutant(kind, file, line, one_line(before), one_line(after), text[:begin] + new + text[end:])
-
-
-def one_line(text: str) -> str:
-    """The text with one space for each run of white space."""
-    return " ".join(text.split())
 
 
 def _tokens(code: str) -> Iterator[tuple[int, int, str]]:

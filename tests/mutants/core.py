@@ -26,8 +26,8 @@ from functools import cache
 from itertools import zip_longest
 from pathlib import Path
 
-from c_slips import Mutant, mutants_of
-from excuses import Excuses
+from c_slips import mutants_of
+from excuses import Excuses, Mutant
 
 ROOT = Path(__file__).parents[2]
 WORK = ROOT / "build" / "mutants" / str(os.getpid())

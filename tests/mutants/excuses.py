@@ -4,18 +4,26 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Protocol
+from typing import NamedTuple
 
 
-class Slip(Protocol):
-    """Where a slip is: its file, and the lines that differ."""
+class Mutant(NamedTuple):
+    """A file with one slip in it. `before` and `after` are the lines that differ, spaces made one."""
 
-    @property
-    def file(self) -> str: ...
-    @property
-    def before(self) -> str: ...
-    @property
-    def after(self) -> str: ...
+    kind: str
+    file: str
+    line: int
+    before: str
+    after: str
+    text: str  # of the whole file
+
+    def __str__(self) -> str:
+        return f"{self.file}:{self.line}: {self.before}  ->  {self.after}"
+
+
+def one_line(text: str) -> str:
+    """The text with one space for each run of white space."""
+    return " ".join(text.split())
 
 
 class Excuses:
@@ -35,7 +43,7 @@ class Excuses:
                 self.reasons[file, before[2:], after[2:]] = reason
         self.used: set[tuple[str, str, str]] = set()
 
-    def __contains__(self, slip: Slip) -> bool:
+    def __contains__(self, slip: Mutant) -> bool:
         key = slip.file, slip.before, slip.after
         if key not in self.reasons:
             return False

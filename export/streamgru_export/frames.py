@@ -35,11 +35,6 @@ def id_tables(proto: onnx.ModelProto) -> dict[str, int]:
     return tables
 
 
-def length_inputs(model: Model) -> tuple[str, ...]:
-    """The inputs that say how long sequences are: in a stream each frame is one of length 1."""
-    return model.lengths.inputs
-
-
 def random_frames(model: Model, tables: Mapping[str, int], steps: int, seed: int) -> dict[str, Array]:
     """For each input [steps, *frame]: standard normal, or ids below the size of the table they index.
 
@@ -101,7 +96,7 @@ def drawing_from(frames: Mapping[str, Array], seed: int) -> Callable[[str, int],
 
 def _random(model: Model, tensor: TensorInfo, tables: Mapping[str, int], count: int, rng: np.random.Generator) -> Array:
     shape = (count, *tensor.shape)
-    if tensor.name in length_inputs(model):
+    if tensor.name in model.lengths.inputs:
         return np.ones(shape, tensor.dtype)
     if tensor.dtype.kind == "f":
         return rng.standard_normal(shape).astype(tensor.dtype)

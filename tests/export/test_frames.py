@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 import streamgru
 from runtime.models import gru_image
 from streamgru.lengths import Lengths
-from streamgru_export.frames import drawing, drawing_from, given_frames, id_tables, length_inputs, random_frames
+from streamgru_export.frames import drawing, drawing_from, given_frames, id_tables, random_frames
 
 
 def test_ids_stay_below_the_smallest_table_they_index():
@@ -67,8 +67,8 @@ def test_frames_drawn_from_given_ones_are_those(count):
 
 def test_a_length_is_one_in_a_stream():
     model = streamgru.Model(gru_image(inputs=3))
-    assert length_inputs(model) == ()
+    assert model.lengths.inputs == ()
     (name,) = (tensor.name for tensor in model.inputs)
     model.lengths = Lengths((name,))
-    assert length_inputs(model) == (name,)
+    assert model.lengths.inputs == (name,)
     np.testing.assert_array_equal(random_frames(model, {}, 3, 0)[name], np.ones((3, 1, 3), np.float32))

@@ -236,9 +236,14 @@ def _static(graph: Graph, options: Options) -> tuple[Timeline, Static]:
             return timeline, whole(timeline, options.length)
         return timeline, streaming(timeline, options.state)
     except (CannotStreamError, MayRunWholeError) as error:
-        if options.mode == "whole":
+        if options.mode == "whole" or not _asks_for_whole(error):
             raise
         raise _advised(error, _whole_or_not(graph, options)) from None
+
+
+def _asks_for_whole(error: ModelError) -> bool:
+    """Whether its message is to tell whether the model runs whole."""
+    return not isinstance(error, CannotStreamError) or any(o.remedy == RUN_WHOLE for o in error.obstacles)
 
 
 def _advised(error: ModelError, advice: str) -> ModelError:

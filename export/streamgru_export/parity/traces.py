@@ -24,7 +24,6 @@ from streamgru.stream import Stream
 from streamgru.tensors import TensorInfo
 
 from ..differences import Trace
-from ..frames import length_inputs
 
 Arrays = dict[str, Array]
 Shape = tuple[int | str | None, ...]  # a number, a name or nothing for each axis
@@ -88,7 +87,7 @@ class Case:
     @property
     def lengths(self) -> tuple[str, ...]:
         """The inputs that say how long a sequence is: 1 in a stream, the number of frames in a call of the whole."""
-        return length_inputs(self.model) if self.is_sequence else ()
+        return self.model.lengths.inputs if self.is_sequence else ()
 
     @property
     def notes(self) -> list[Note]:

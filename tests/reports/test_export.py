@@ -13,6 +13,7 @@ from torch import Tensor, nn
 import streamgru
 from export.compiler.static.keras import I as KERAS_I
 from export.compiler.static.keras import keras_loop
+from export.from_torch.nets import projected_step
 from export.graphs import gru_weights, model, node, onnxruntime
 from reports.trial import (
     close,
@@ -206,12 +207,7 @@ class ProjectedStep(Projected):
     """One frame of it, of the same weights."""
 
     def forward(self, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        lstm, linear = self.lstm, nn.functional.linear
-        gates = linear(x, lstm.weight_ih_l0, lstm.bias_ih_l0) + linear(h, lstm.weight_hh_l0, lstm.bias_hh_l0)
-        i, f, g, o = gates.chunk(4, 1)
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-        h = linear(torch.sigmoid(o) * torch.tanh(c), lstm.weight_hr_l0)
-        return h + 0, h, c
+        return projected_step(self.lstm, x, h, c)
 
 
 def test_an_lstm_with_projections(tmp_path):

@@ -144,3 +144,13 @@ def drop_linear_before_reset(model: onnx.ModelProto) -> None:
         kept = [a for a in node.attribute if a.name != "linear_before_reset"]
         del node.attribute[:]
         node.attribute.extend(kept)
+
+
+def projected_step(lstm: nn.LSTM, x: Tensor, h: Tensor, c: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """One step of an LSTM with a projection, of torch's weights: y, h and c."""
+    linear = nn.functional.linear
+    gates = linear(x, lstm.weight_ih_l0, lstm.bias_ih_l0) + linear(h, lstm.weight_hh_l0, lstm.bias_hh_l0)
+    i, f, g, o = gates.chunk(4, 1)
+    c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
+    h = linear(torch.sigmoid(o) * torch.tanh(c), lstm.weight_hr_l0)
+    return h + 0, h, c

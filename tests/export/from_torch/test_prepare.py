@@ -24,6 +24,7 @@ from export.from_torch.nets import (
     Step,
     assert_agrees,
     operators,
+    projected_step,
     refused,
 )
 from streamgru.errors import ExportError
@@ -203,12 +204,7 @@ class Projected(nn.Module):
         if not self.written_out:
             y, (h, c) = self.lstm(x[:, None], (h[None], c[None]))
             return y[:, 0], h[0], c[0]
-        lstm, linear = self.lstm, nn.functional.linear
-        gates = linear(x, lstm.weight_ih_l0, lstm.bias_ih_l0) + linear(h, lstm.weight_hh_l0, lstm.bias_hh_l0)
-        i, f, g, o = gates.chunk(4, 1)
-        c = torch.sigmoid(f) * c + torch.sigmoid(i) * torch.tanh(g)
-        h = linear(torch.sigmoid(o) * torch.tanh(c), lstm.weight_hr_l0)
-        return h + 0, h, c
+        return projected_step(self.lstm, x, h, c)
 
 
 def test_an_lstm_with_projections_is_written_out(path: Path) -> None:

@@ -203,7 +203,7 @@ def stages(source: Source, options: Options) -> Compiled:
     ]
     static = replace(static, graph=fold_batch_norm(static.graph))
     verify(static.graph)
-    program = lower(static.graph, static.slots, static.axes)
+    program = lower(static.graph, static.slots, static.axes, timeline.specialise.budget)
     verify(program)
     lowered = list(program.operators)
     fuse_in_place(program)

@@ -94,18 +94,16 @@ class Budget:
 
     def hold(self, who: object, array: Array) -> None:
         """An array that is there now; its bytes are given back when it, and all that look into it, are gone."""
-        root = array
-        while isinstance(root.base, np.ndarray):
-            root = root.base
-        if root.nbytes < SMALL:
+        whole = root(array)
+        if whole.nbytes < SMALL:
             self.claim(who, array.nbytes + ENTRY)
             self.held += array.nbytes + ENTRY
             return
-        if id(root) not in self._roots:
-            self.claim(who, root.nbytes)
-            self._roots[id(root)] = root.nbytes
-            self.held += root.nbytes
-            weakref.finalize(root, self._release, id(root)).atexit = False
+        if id(whole) not in self._roots:
+            self.claim(who, whole.nbytes)
+            self._roots[id(whole)] = whole.nbytes
+            self.held += whole.nbytes
+            weakref.finalize(whole, self._release, id(whole)).atexit = False
 
     def _release(self, key: int) -> None:
         self.held -= self._roots.pop(key)
@@ -193,6 +191,13 @@ class Budget:
         known = {name: value for name, value in zip(node.inputs, inputs, strict=True) if name and value is not None}
         types = {name: TensorType(value.dtype, value.shape) for name, value in known.items()}
         return infer(node, types, known, opset)
+
+
+def root(array: Array) -> Array:
+    """The array whose memory it looks into."""
+    while isinstance(array.base, np.ndarray):
+        array = array.base
+    return array
 
 
 def check_room(who: object, shape: Iterable[int], itemsize: int) -> None:

@@ -6,7 +6,8 @@ A value is a view until an operator needs it in a row; only then is it copied, a
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence, Set
+import hashlib
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import Any
 
 import numpy as np
@@ -15,9 +16,10 @@ from streamgru.codes import Binary, Code, Reduction, Unary
 from streamgru.errors import ModelError
 from streamgru.layout import Kind, Layout
 
+from ..graph.budget import Budget, root
 from ..graph.graph import Array, Graph, Node, TensorType
 from ..graph.operators import axis
-from ..program.program import Operator, Program, Tensor, constant
+from ..program.program import Operator, Program, Tensor, constant, packed
 from ..program.views import View, merge, row_major, whole
 
 _LOGIC = {Binary.AND, Binary.OR, Binary.XOR}
@@ -44,12 +46,15 @@ FLOAT_ONLY = {
     Code.AFFINE, Code.MATMUL, Code.SOFTMAX, Code.NORMALIZE, Code.CONV, Code.CONV_TRANSPOSE, Code.POOL,
 }  # fmt: skip
 
+LOOKED_AT = 8  # operations for each element of a constant that goes into the image
+
 
 class Context:
     """The lowering of one graph."""
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, budget: Budget | None = None) -> None:
         self.graph = graph
+        self.budget = budget or Budget()
         self.program = Program()
         self.views: dict[str, View] = {}
         self.uses = graph.uses()
@@ -57,7 +62,10 @@ class Context:
         self._parts: dict[Tensor, list[tuple[int, int, View]]] = {}
         self._pieces: dict[tuple[Tensor, int, tuple[int, ...]], Tensor] = {}
         self._copies: dict[View, View] = {}
-        self._constants: dict[tuple[Any, ...], Tensor] = {}
+        self._constants: dict[tuple[Any, ...], Tensor] = {}  # by what is in them
+        self._met: dict[tuple[Any, ...], Tensor] = {}  # by where the graph's own lie, which last
+        self._lasting = {id(root(value)) for value in graph.constants.values()}
+        self._bytes = 0  # of these tensors
 
     # ---- what is known of a value ----
 
@@ -103,15 +111,34 @@ class Context:
 
     def constant(self, name: str, value: Array) -> Tensor:
         """A row-major constant of the image; equal ones are stored once."""
-        key = (value.dtype, value.shape, value.tobytes())
-        if key not in self._constants:
-            self._constants[key] = constant(name, value)
-        return self._constants[key]
+        return self._stored(constant, name, value)
 
-    def shared(self, key: tuple[Any, ...], make: Any) -> Any:
-        """What `make()` gives, made once for each key (packed weights that several nodes share)."""
+    def packed(self, name: str, matrix: Array) -> Tensor:
+        """A matrix [M, K] as the image keeps weights; equal ones are stored once."""
+        return self._stored(packed, name, matrix)
+
+    def _stored(self, form: Callable[[str, Array], Tensor], name: str, value: Array) -> Tensor:
+        """One tensor for all equal arrays of one form. What the graph keeps is looked at once, however many nodes use
+        it; the rest is paid for each time.
+
+        Raises
+        ------
+        ModelError
+            The constants of the image take more bytes or operations than a model may.
+        """
+        place = form, value.__array_interface__["data"][0], value.dtype, value.shape, value.strides
+        if place in self._met:
+            return self._met[place]
+        who = f"constant '{name}'"
+        self.budget.spend(who, LOOKED_AT * value.size)
+        self.budget.claim(who, 0, self._bytes + 2 * value.nbytes)
+        content = hashlib.blake2b(np.ascontiguousarray(value), digest_size=16).digest()
+        key = form, value.dtype, value.shape, content
         if key not in self._constants:
-            self._constants[key] = make()
+            self._constants[key] = form(name, value)
+            self._bytes += value.nbytes
+        if id(root(value)) in self._lasting:
+            self._met[place] = self._constants[key]
         return self._constants[key]
 
     def new(self, name: str, shape: Sequence[int], dtype: Any = np.float32) -> Tensor:

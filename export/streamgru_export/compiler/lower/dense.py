@@ -8,7 +8,7 @@ from streamgru.codes import Binary, Code, Unary
 
 from ..graph.graph import Array, Node
 from ..graph.operators import gemm as gemm_of
-from ..program.program import Tensor, packed
+from ..program.program import Tensor
 from ..program.views import View, whole
 from .context import Context
 
@@ -16,7 +16,7 @@ from .context import Context
 def affine(ctx: Context, node: Node, x: View, w: Array, bias: Array | None, y: Tensor) -> None:
     """AFFINE: `y[.., m] = bias[m] + Σ_k w[m, k] · x[.., k]`, w: [M, K]."""
     (m, k), name = w.shape, node.name or node.outputs[0]
-    weights = ctx.shared(("packed", w.shape, w.tobytes()), lambda: packed(f"{name}/weight", w))
+    weights = ctx.packed(f"{name}/weight", w)
     vector = None if bias is None else ctx.constant(f"{name}/bias", bias)
     n = x.size // k
     ctx.emit(Code.AFFINE, [ctx.row(x, (n, k)), weights, vector], [y], [n, m, k, Unary.IDENTITY, 0.0, 0.0], node.name)
@@ -28,7 +28,7 @@ def matmul(ctx: Context, node: Node) -> None:
     a_const, b_const = ctx.const(node.inputs[0]), ctx.const(node.inputs[1])
     if b_const is not None and b_const.ndim <= 2:
         w = b_const.reshape(len(b_const), -1).T
-        affine(ctx, node, a, np.ascontiguousarray(w), None, ctx.output(node))
+        affine(ctx, node, a, w, None, ctx.output(node))
         return
     if a_const is not None and a_const.ndim <= 2 and len(b.shape) >= 2:
         _constant_left(ctx, node, a_const, b)
@@ -76,7 +76,7 @@ def gemm(ctx: Context, node: Node) -> None:
     weights = ctx.const(node.inputs[1])
     if weights is not None:
         w = weights if form.trans_b else weights.T
-        _gemm_affine(ctx, node, a, np.ascontiguousarray(w * alpha if alpha != 1 else w), beta)
+        _gemm_affine(ctx, node, a, w * alpha if alpha != 1 else w, beta)
         return
     if form.trans_b:
         b = b.transpose((1, 0))

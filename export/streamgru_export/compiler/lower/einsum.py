@@ -80,7 +80,7 @@ def _pair(
     y = ctx.new(node.outputs[0], [*leads, m, n])
     if w is not None and not batch and w.dtype == np.float32 and w.shape == tuple(sizes[c] for c in b_term):
         w = w.transpose([b_term.index(c) for c in columns + summed]).reshape(n, k)
-        affine(ctx, node, _grouped(ctx, laid(a, a_term, rows + summed), (m, k)), np.ascontiguousarray(w), None, y)
+        affine(ctx, node, _grouped(ctx, laid(a, a_term, rows + summed), (m, k)), w, None, y)
     else:
         product(ctx, node, _grouped(ctx, laid(a, a_term, batch + rows + summed), (*leads, m, k)),
                 _grouped(ctx, laid(b, b_term, batch + summed + columns), (*leads, k, n)), y)  # fmt: skip

@@ -12,6 +12,7 @@ from streamgru.errors import ModelError
 from streamgru.layout import Kind
 
 from ..graph.blame import blaming
+from ..graph.budget import Budget
 from ..graph.evaluate import RANDOM
 from ..graph.graph import Graph, Node, live_nodes
 from ..graph.kinds import RECURRENT
@@ -60,7 +61,9 @@ def _unknown(node: Node) -> ModelError:
     return ModelError(f"{node}: the operator {node.op_type} is not supported{why}")
 
 
-def lower(graph: Graph, slots: list[Slot], axes: Mapping[str, int | None]) -> Program:
+def lower(
+    graph: Graph, slots: list[Slot], axes: Mapping[str, int | None], budget: Budget | None = None
+) -> Program:
     """The program of a static graph.
 
     Parameters
@@ -71,13 +74,15 @@ def lower(graph: Graph, slots: list[Slot], axes: Mapping[str, int | None]) -> Pr
         The graph inputs that are states; they and their outputs are no inputs or outputs of the program.
     axes : mapping
         Input or output name -> its time axis, of size 1, which frames do not have.
+    budget : Budget, optional
+        What is left of the compilation's.
 
     Raises
     ------
     ModelError
         Naming the node that cannot be lowered, and why.
     """
-    ctx = Context(graph)
+    ctx = Context(graph, budget)
     taken = {s.input for s in slots} | {s.output for s in slots if s.is_pair}
     given = [p.name for p in graph.outputs]
     outputs = [name for name in given if name not in taken] or given  # a bare cell's result is its state

@@ -15,7 +15,7 @@ from streamgru.errors import ModelError
 from ..graph.graph import Array, Node
 from ..graph.kinds import RECURRENT
 from ..graph.recurrent import Recurrent, recurrent
-from ..program.program import Tensor, packed
+from ..program.program import Tensor
 from ..program.views import View, whole
 from .activations import Activation, activations
 from .context import Context
@@ -174,26 +174,19 @@ def _weights(ctx: Context, cell: Operands, d: int) -> list[Tensor | None]:
     wb, rb = (None, None) if b is None else (b[: gates * h], b[gates * h :])
     both = None if wb is None or rb is None else _vector(ctx, node, "bias", wb + rb)
     if node.op_type == "RNN":
-        return [_packed(ctx, node, "W", w), _packed(ctx, node, "R", r), both]
+        return [ctx.packed(f"{node.name}/W", w), ctx.packed(f"{node.name}/R", r), both]
     if node.op_type == "LSTM":
         p = ctx.need_const(node, 7, "P")[d] if node.input(7) else None
         peepholes = None if p is None else _vector(ctx, node, "peepholes", p)
-        return [_packed(ctx, node, "W", w), _packed(ctx, node, "R", r), both, peepholes]
+        return [ctx.packed(f"{node.name}/W", w), ctx.packed(f"{node.name}/R", r), both, peepholes]
     if not cell.form.linear_before_reset:
-        return [_packed(ctx, node, "W", w), _packed(ctx, node, "R", r[: 2 * h]),
-                _packed(ctx, node, "R.h", r[2 * h :]), both, None]  # fmt: skip
+        return [ctx.packed(f"{node.name}/W", w), ctx.packed(f"{node.name}/R", r[: 2 * h]),
+                ctx.packed(f"{node.name}/R.h", r[2 * h :]), both, None]  # fmt: skip
     if wb is None or rb is None:
-        return [_packed(ctx, node, "W", w), _packed(ctx, node, "R", r), None, None, None]
+        return [ctx.packed(f"{node.name}/W", w), ctx.packed(f"{node.name}/R", r), None, None, None]
     bias_x = np.concatenate([wb[: 2 * h] + rb[: 2 * h], wb[2 * h :]])
-    return [_packed(ctx, node, "W", w), _packed(ctx, node, "R", r), None,
+    return [ctx.packed(f"{node.name}/W", w), ctx.packed(f"{node.name}/R", r), None,
             _vector(ctx, node, "bias_x", bias_x), _vector(ctx, node, "bias_h", rb[2 * h :])]  # fmt: skip
-
-
-def _packed(ctx: Context, node: Node, what: str, matrix: Array) -> Tensor:
-    tensor: Tensor = ctx.shared(
-        ("packed", matrix.shape, matrix.tobytes()), lambda: packed(f"{node.name}/{what}", matrix)
-    )
-    return tensor
 
 
 def _vector(ctx: Context, node: Node, what: str, value: Array) -> Tensor | None:

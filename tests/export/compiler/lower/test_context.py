@@ -7,10 +7,11 @@ import pytest
 
 from export.graphs import codes, model, node
 from streamgru.codes import Code
-from streamgru.errors import StreamgruError
+from streamgru.errors import ModelError, StreamgruError
 from streamgru.layout import Kind
 from streamgru.model import Model
 from streamgru_export.compiler.compile import compile
+from streamgru_export.compiler.graph.budget import Budget
 from streamgru_export.compiler.graph.graph import Graph, TensorType
 from streamgru_export.compiler.lower.context import ACCEPTED, Context
 from streamgru_export.compiler.program import image as images
@@ -166,3 +167,38 @@ def opens(code, function, dtype):
     except StreamgruError:
         return False
     return True
+
+
+def test_a_constant_of_the_graph_is_looked_at_once_however_many_use_it():
+    matrix = np.arange(12, dtype=np.float32).reshape(3, 4)
+    budget = Budget()
+    ctx = Context(Graph("g", [], [], [], {"w": matrix}, types={}), budget)
+    first, left = ctx.packed("a", matrix.T), budget.work
+    for other in (matrix.T, matrix.transpose(1, 0), matrix[:, :].T):
+        assert ctx.packed("b", other) is first
+    assert budget.work == left
+    assert ctx.packed("c", matrix) is not first
+    assert ctx.constant("d", matrix) is not ctx.packed("c", matrix)
+
+
+def test_what_is_made_of_constants_is_paid_for_each_time_and_kept_once():
+    matrix = np.arange(12, dtype=np.float32).reshape(3, 4)
+    budget = Budget()
+    ctx = Context(Graph("g", [], [], [], {"w": matrix}, types={}), budget)
+    first, left = ctx.packed("a", matrix * 2), budget.work
+    assert ctx.packed("b", matrix * 2) is first
+    assert budget.work < left
+    budget.work = 0
+    with pytest.raises(ModelError, match="constant 'c': the constants of the model take more than"):
+        ctx.packed("c", matrix * 3)
+
+
+def test_the_bytes_of_an_images_constants_are_limited(monkeypatch):
+    """Half as much again as those of the graph may have: each is there twice while it is made."""
+    monkeypatch.setattr("streamgru_export.compiler.graph.budget.MAX_BYTES", 1000)
+    ctx = Context(Graph("g", [], [], [], {}, types={}))
+    blocks = [np.full(100, k, np.float32) for k in range(3)]
+    for block in blocks[:2]:
+        ctx.constant("c", block)
+    with pytest.raises(ModelError, match="constant 'd': to compute it takes about 1600 bytes"):
+        ctx.constant("d", blocks[2])

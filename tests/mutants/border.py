@@ -250,7 +250,7 @@ def main() -> int:
     for i in range(options.jobs):
         folders.put(copy_of_tree(str(i)))
     folder = folders.get()
-    for file in sorted({mutant.file for mutant in chosen}):
+    for file in {frozenset(tests_of(mutant.file)): mutant.file for mutant in chosen}.values():
         if is_killed(folder, file, None):
             sys.exit(f"the tests of {file} fail without any mutant: {folder}/tests.log")
     folders.put(folder)

@@ -196,7 +196,7 @@ def stages(source: Source, options: Options) -> Compiled:
     timeline, static = _static(graph, options)
     notes = [
         *plain([*graph.notes, *static.graph.recognised.values()]),
-        *suspicions(static.graph),
+        *suspicions(static.graph, None if static.kind == "whole" else {s.input for s in static.slots}),
         *plain(static.notes),
         *static.doubts,
         *(Note("warning", text) for text in timeline.warnings),

@@ -14,7 +14,7 @@ from streamgru.notes import Note
 from ...properties import state_pairs
 from ..graph.graph import Graph, Node
 from ..graph.kinds import RECURRENT
-from .elements import MOVES, STATES, Elements
+from .elements import MOVES, SHAPING, STATES, Elements
 
 STATE_NAME = re.compile(
     r"(^|[^a-z])(h|c|hx|cx|hc|hid|hidden|state|states|cache|caches|mem|memory|cell|carry|hprev|rnn_?state)"
@@ -91,6 +91,7 @@ class _Search:
         self.outputs = [p.name for p in graph.outputs if p.name not in timed]
         self.origin = self._origins()
         self.elements = Elements(graph, self.inputs)
+        self.sequences = self._sequences()
 
     def _origins(self) -> dict[str, set[str]]:
         """Output -> the inputs it depends on."""
@@ -100,11 +101,18 @@ class _Search:
             depends.update({o: union for o in node.outputs if o})
         return {o: depends.get(o, set()) for o in self.outputs}
 
+    def _sequences(self) -> set[str]:
+        """Inputs that are, with nothing beside them, what a cell runs over: no states, even where it begins with them
+        too."""
+        back = {o: n for n in self.graph.nodes if n.op_type in {*SHAPING, "Transpose"} for o in n.outputs if o}
+        cells = [node for node in self.graph.nodes if node.op_type in RECURRENT]
+        return set(self.inputs).intersection(i for node in cells for i in _reach_back(node.input(0), back))
+
     def fits(self, i: str, o: str) -> bool:
         """Whether input `i` could become output `o`: both free, one type, `o` depends on `i`, and does not have its
         elements in other places."""
         free = i in self.inputs and o in self.outputs and self.graph.types[i] == self.graph.types[o]
-        return free and i in self.origin[o] and not self.elements.contradicts(i, o)
+        return free and i in self.origin[o] and i not in self.sequences and not self.elements.contradicts(i, o)
 
     def take(self, i: str, o: str) -> None:
         self.pairs.append((i, o))
@@ -115,7 +123,7 @@ class _Search:
         """An output that has every element of an input in its place, after the cells that it is the state of. Several
         are equal then: a final state before a result, one of the input's name before another, and rather the last."""
         for i in list(self.inputs):
-            same = [o for o in self.outputs if self.elements.continues(i, o)]
+            same = [o for o in self.outputs if i not in self.sequences and self.elements.continues(i, o)]
             if same:
                 shown = self.elements.is_shown
                 self.take(i, max(same, key=lambda o: (not shown(o), bool(stem(i) & stem(o)), same.index(o))))
@@ -175,11 +183,12 @@ class _Search:
 
     def doubts(self) -> list[tuple[str, Note]]:
         """What is left over and looks like a state."""
-        found = [(i, self._of_cell(i, self.elements.cells[i])) for i in self.inputs if i in self.elements.cells]
+        cells = {i: node for i, node in self.elements.cells.items() if i not in self.sequences}
+        found = [(i, self._of_cell(i, cells[i])) for i in self.inputs if i in cells]
         fits = [(i, o) for i in self.inputs for o in self.outputs if self.fits(i, o)]
         for i in self.inputs:
             able = [pair for pair in fits if pair[0] == i]
-            if able and STATE_NAME.search(i) and i not in self.elements.cells:
+            if able and STATE_NAME.search(i) and i not in cells:
                 text = f"which output continues it is not certain: there is no pair. If it is one, say {_listed(able)}"
                 found.append((i, Note("warning", f"input '{i}' is called like a state, and {text}")))
         floats = [(i, o) for i, o in fits if self.graph.types[i].dtype.kind == "f"]

@@ -9,7 +9,7 @@ import pytest
 from onnx import TensorProto
 
 from export.compiler.stream.steps import assert_steps_equal, node, step
-from export.graphs import assert_close, model, onnxruntime, rng
+from export.graphs import assert_close, gru_weights, model, onnxruntime, rng
 from export.image_vm import ImageVM
 from streamgru.errors import ModelError
 from streamgru_export.compiler.compile import compile
@@ -126,3 +126,29 @@ def test_states_of_one_shape_are_paired_where_dataflow_leaves_one_way():
     for outputs in (["p", "q"], ["q", "p"]):
         found = find_pairs(ports(nodes, {"h1": [3], "h0": [3]}, outputs), None, set())
         assert (found.pairs, found.doubts) == ([("h1", "q"), ("h0", "p")], [])
+
+
+def begins_with_its_sequence(*turns):
+    """A GRU whose first state is the very frame that it runs over, moved about."""
+    shapes = {"three": np.array([1, 1, 4]), "two": np.array([-1, 4])}
+    nodes = [
+        node("Reshape", ["x", "three"], ["s"]),
+        *turns,
+        node("Reshape", ["x", "three"], ["first"]),
+        node("GRU", [turns[-1].output[0] if turns else "s", "W", "R", "", "", "first"], ["all", "last"], hidden_size=4),
+        node("Reshape", ["last", "two"], ["y"]),
+    ]
+    gru = {name: value for name, value in gru_weights(rng(), 4, 4).items() if name != "B"}
+    return model(nodes, {"x": ["unk__1", 4]}, ["y"], {**shapes, **gru})
+
+
+@pytest.mark.parametrize("turns", [(), (node("Transpose", ["s"], ["t"], perm=[1, 0, 2]),)])
+def test_what_a_cell_runs_over_is_no_state_though_it_begins_with_it(turns):
+    source = begins_with_its_sequence(*turns)
+    with pytest.warns(UserWarning, match="its first state is computed from 'x' in each frame"):
+        compiled = compile(source, dims={"unk__1": 1})
+    assert (compiled.pairs, list(compiled.inputs)) == ([], ["x"])
+    vm = ImageVM(compiled.image)
+    for frame in rng().normal(size=(3, 1, 4)).astype(np.float32):
+        assert_close(vm.step({"x": frame}), onnxruntime(source, {"x": frame}))
+    assert compile(source, dims={"unk__1": 1}, state=[("x", "y")]).inputs == {}

@@ -233,9 +233,9 @@ int sgru_walk_fits(uint64_t count, int64_t offset, uint32_t rank, const uint32_t
 /* The product of dims, or 0 where one is 0 or it exceeds SGRU_MAX_ELEMENTS. */
 uint64_t sgru_product(uint32_t rank, const uint32_t *dims);
 
-/* Whether every byte of the arena that an operator or the caller reads was written before in the same frame (written.c). Then
- * nothing passes through it from frame to frame, or from slot to slot. */
-int sgru_reads_are_written(const sgru_model *m);
+/* SGRU_OK where every byte of the arena that an operator or the caller reads was written before in the same frame (written.c): then
+ * nothing passes through it from frame to frame, or from slot to slot. Else _E_OPERATOR, or _E_WORK where that takes too long to tell. */
+int sgru_check_written(const sgru_model *m);
 
 /* A float by its bits, for the checks: the caller may have unmasked traps, which a signalling NaN springs. */
 static inline int is_finite_float(uint32_t bits) { return (bits & 0x7F800000u) != 0x7F800000u; }

@@ -248,7 +248,7 @@ static SGRU_COLD int check_ops(sgru_model *m, uint64_t left)
         if (work > left) return SGRU_E_WORK;
         left -= work;
     }
-    return sgru_reads_are_written(m) ? SGRU_OK : SGRU_E_OPERATOR;
+    return sgru_check_written(m);
 }
 
 uint64_t sgru_model_ops(const sgru_model *m)
@@ -336,7 +336,7 @@ const char *sgru_strerror(int status)
         "this machine does not have that instruction set",
         "no open slot of this pool, or one that stands twice in a step; no slot has moved",
         "another call is in progress on this stream or pool: one thread at a time",
-        "a step takes more operations than the caller allows",
+        "a step takes more operations than the caller allows, or reads and writes too much to be checked",
     };
     return status >= 0 && (size_t)status < sizeof texts / sizeof *texts ? texts[status] : "unknown status";
 }

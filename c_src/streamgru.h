@@ -52,7 +52,7 @@ extern "C" {
 #define SGRU_E_ISA 10      /* this machine does not have that instruction set */
 #define SGRU_E_SLOT 11     /* no open slot of this pool, or one that stands twice in a step; no slot has moved */
 #define SGRU_E_BUSY 12     /* another call is in progress on this stream or pool; nothing was done */
-#define SGRU_E_WORK 13     /* a step takes more operations than the caller allows */
+#define SGRU_E_WORK 13     /* a step takes more operations than the caller allows, or reads and writes too much to be checked */
 
 #define SGRU_PASS_NONFINITE 1u /* stream flag: let NaN and infinity through; no finite bit changes */
 
@@ -88,7 +88,7 @@ typedef struct sgru_tensor_info {
 } sgru_tensor_info;
 
 /* Checks a whole image and fills *model; the image is used in place. SGRU_OK, _E_ARGUMENT, _E_FORMAT, _E_VERSION,
- * _E_CHECKSUM, _E_OPERATOR. */
+ * _E_CHECKSUM, _E_OPERATOR, _E_WORK. */
 int sgru_model_open(sgru_model *model, const void *image, size_t size);
 
 /* The same, and SGRU_E_WORK where a step would take more than max_ops operations. sgru_model_ops: how many it takes, counted from the

@@ -148,13 +148,13 @@ static SGRU_COLD int64_t next_unit(const written_map *map, int64_t all)
     return next;
 }
 
-int sgru_reads_are_written(const sgru_model *m)
+int sgru_check_written(const sgru_model *m)
 {
     written_map map = {.m = m, .unit = smallest_unit(m)};
     const int64_t all = (int64_t)(m->arena_size / map.unit);
     while ((map.low = next_unit(&map, all)) < all) {
         map.high = map.low + 64 * WORDS;
-        if (!window_is_sound(&map)) return 0;
+        if (!window_is_sound(&map)) return map.steps > MOST_STEPS ? SGRU_E_WORK : SGRU_E_OPERATOR;
     }
-    return 1;
+    return SGRU_OK;
 }

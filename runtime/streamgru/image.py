@@ -84,11 +84,16 @@ class Image:
         self._buffer = ffi.from_buffer(memory)
         self._c = ffi.new("sgru_model *")
         self._max_ops = checked_ops(max_ops)
-        status = lib.sgru_model_open_within(self._c, self._buffer, len(memory), self._max_ops)
-        if status == lib.SGRU_E_WORK:
+        status = self._open(self._max_ops)
+        if status == lib.SGRU_E_WORK and self._open(UNLIMITED) == lib.SGRU_OK:
             raise ModelError(
                 f"{name}: a step takes more than {self._max_ops:,} operations: give a larger max_ops= where you trust "
                 "the model"
+            )
+        if status == lib.SGRU_E_WORK:
+            raise ModelError(
+                f"{name}: a step reads and writes too much to be checked: make its tensors smaller, or run fewer "
+                "frames, or a smaller batch, at once"
             )
         raise_for(status, name)
         self.metadata: Json = _metadata(memory, name)
@@ -96,6 +101,10 @@ class Image:
         self.outputs = self._tensors(lib.SGRU_OUTPUT, self._c.n_outputs)
         self.states = self._tensors(lib.SGRU_STATE, self._c.n_states)
         self.lengths = lengths_of(self.metadata, self.inputs, self.states, name)
+
+    def _open(self, most: int) -> int:
+        status: int = lib.sgru_model_open_within(self._c, self._buffer, len(self._image), most)
+        return status
 
     def _tensors(self, kind: int, count: int) -> tuple[TensorInfo, ...]:
         axes = self.metadata.get("time_axis") or {}

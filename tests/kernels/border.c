@@ -198,6 +198,7 @@ static void try_reads(void)
             HOLDS(wide(dtype, n, 0) == SGRU_OK);
             HOLDS(n == 1 || (wide(dtype, n, 1) == SGRU_E_OPERATOR && wide(dtype, n, 2) == SGRU_E_OPERATOR));
         }
+    if (sizeof(size_t) > 4) HOLDS(wide(SGRU_F32, 0x7fffffff, 0) == SGRU_E_WORK && wide(SGRU_F32, 0x1fffffff, 0) == SGRU_OK);
 }
 
 /* Outputs are read too, and inputs written; an operator reads before it writes. */

@@ -258,3 +258,14 @@ def test_what_the_image_would_keep_has_the_same_limit(source, which, monkeypatch
     monkeypatch.setattr(budget, "MAX_BYTES", 8 * MB)
     with pytest.raises(ModelError, match=which):
         streamgru.compile(source())
+
+
+def test_a_step_that_touches_too_much_to_be_checked_is_refused_and_a_smaller_one_is_not():
+    def chain(size):
+        nodes = [node("Expand", ["x", "s"], ["v0"])]
+        nodes += [node("Abs" if k % 2 else "Neg", [f"v{k}"], [f"v{k + 1}"]) for k in range(300)]
+        return model([*nodes, node("ReduceSum", ["v300"], ["y"])], {"x": [1, 1]}, ["y"], {"s": np.array([1, size])})
+
+    with pytest.raises(ModelError, match="reads and writes too much to be checked: make its tensors smaller"):
+        streamgru.compile(chain(2**26))
+    assert streamgru.compile(chain(2**18)).outputs

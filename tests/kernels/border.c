@@ -109,6 +109,18 @@ static int wide(int dtype, uint32_t n, int hole)
     return status_of(&im);
 }
 
+/* One element negated over and over, beside tensors as large as there are that nobody reads: every operator is looked at for each
+ * part of the arena. */
+static int many(unsigned tensors)
+{
+    image im = {0};
+    uint32_t x = floats(&im, 1), y = floats(&im, 1);
+    while (tensors-- > 0) floats(&im, 0x7fffffff);
+    for (int i = 0; i < MOST_OPS - 1; i++) negate(&im, i ? y : x, y);
+    add_to_list(&im, 0, x), add_to_list(&im, 1, y);
+    return status_of(&im);
+}
+
 /* The elements that a walk with these dims and strides meets, from `at` on, marked; 0 where one was not marked yet. */
 static int mark(unsigned char *seen, int32_t at, uint32_t rank, const uint32_t *dims, const uint32_t *strides)
 {
@@ -199,6 +211,7 @@ static void try_reads(void)
             HOLDS(n == 1 || (wide(dtype, n, 1) == SGRU_E_OPERATOR && wide(dtype, n, 2) == SGRU_E_OPERATOR));
         }
     if (sizeof(size_t) > 4) HOLDS(wide(SGRU_F32, 0x7fffffff, 0) == SGRU_E_WORK && wide(SGRU_F32, 0x1fffffff, 0) == SGRU_OK);
+    if (sizeof(size_t) > 4) HOLDS(many(12) == SGRU_E_WORK && many(1) == SGRU_OK);
 }
 
 /* Outputs are read too, and inputs written; an operator reads before it writes. */

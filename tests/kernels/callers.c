@@ -266,6 +266,25 @@ static void try_ids(const sgru_model *m)
     }
 }
 
+/* The number of a pool's steps begins again after 2^32: no slot was in the new first one, and what lies behind the slots is left alone. */
+static void try_step_numbers(const sgru_model *m, const float *x)
+{
+    size_t size = sgru_save_size(m);
+    unsigned char *before = malloc(size), *after = malloc(size);
+    sgru_pool *pool = new_pool(m, 4, 0);
+    sgru_slot first = sgru_pool_open(pool), second = sgru_pool_open(pool);
+    const void *in[] = {x};
+    void *out[] = {sgru_output(pool->engines[0], 0)};
+    for (int i = 0; i < 2; i++) HOLDS(sgru_pool_step(pool, 1, &first, in, out, NULL) == SGRU_OK);
+    HOLDS(sgru_pool_step(pool, 1, &second, in, out, NULL) == SGRU_OK && pool->step == 3);
+    pool->places[0].step = 1, pool->places[1].step = 2, pool->step = UINT32_MAX;
+    HOLDS(sgru_pool_save(pool, first, before, size) == SGRU_OK);
+    HOLDS(sgru_pool_step(pool, 1, &second, in, out, NULL) == SGRU_OK && pool->step == 1);
+    HOLDS(sgru_pool_save(pool, first, after, size) == SGRU_OK && !memcmp(before, after, size));
+    HOLDS(pool->places[0].step == 0 && sgru_pool_step(pool, 1, &first, in, out, NULL) == SGRU_OK && pool->step == 2);
+    free(pool), free(before), free(after);
+}
+
 int main(int argc, char **argv)
 {
     unsigned steps = argc > 1 ? (unsigned)atoi(argv[1]) : 2000;
@@ -282,6 +301,7 @@ int main(int argc, char **argv)
     sgru_model m;
     HOLDS(sgru_model_open(&m, bytes, size) == SGRU_OK);
     try_taken_stream(&m, c.x), try_taken_pool(&m, c.x), try_parts(&m, c.x), try_ids(&m);
+    try_step_numbers(&m, c.x);
     void *memory = memory_of(sgru_threads_size(2));
     sgru_threads *team = sgru_threads_start(memory, sgru_threads_size(2), 2);
     sgru_workers *const workers[] = {NULL, sgru_threads_workers(team)};

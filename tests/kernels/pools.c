@@ -59,14 +59,23 @@ static void check_pool(const sgru_model *m, unsigned i, size_t lanes, sgru_worke
         expect(sgru_pool_save(pool, slots[j], blob, bytes) == SGRU_OK, "pool save", i);
         expect(memcmp(blob, saved + j * bytes, bytes) == 0, "pool state differs", i);
     }
-    sgru_slot twice[] = {slots[0], slots[1], slots[0]};
     const void *in[] = {x};
     void *outs[] = {got};
+    float *bad_x = malloc(SLOTS * frame * sizeof *bad_x);
+    for (size_t j = 0; j < SLOTS; j++) { /* whichever slot's frame it is, on whichever thread, it is told and nothing moves */
+        const void *bad_in[] = {bad_x};
+        memcpy(bad_x, x, SLOTS * frame * sizeof *bad_x);
+        bad_x[j * frame + below((uint32_t)frame)] = NAN;
+        expect(sgru_pool_step(pool, SLOTS, slots, bad_in, outs, &bad) == SGRU_E_NONFINITE && bad == j, "a NaN", i);
+        expect(sgru_pool_save(pool, slots[j], blob, bytes) == SGRU_OK, "pool save after a NaN", i);
+        expect(memcmp(blob, saved + j * bytes, bytes) == 0, "a slot has moved with a NaN", i);
+    }
+    sgru_slot twice[] = {slots[0], slots[1], slots[0]};
     expect(sgru_pool_step(pool, 3, twice, in, outs, &bad) == SGRU_E_SLOT && bad == 2, "a slot that stands twice", i);
     sgru_pool_close(pool, slots[1]);
     expect(sgru_pool_step(pool, 2, twice, in, outs, &bad) == SGRU_E_SLOT && bad == 1, "a closed slot", i);
     expect(sgru_pool_reset(pool, slots[1]) == SGRU_E_SLOT, "reset of a closed slot", i);
-    free(memory), free(blob), free(got);
+    free(memory), free(blob), free(got), free(bad_x);
 }
 
 static void check_stream(const sgru_model *m, unsigned i, sgru_workers *workers, size_t frame, const float *x,

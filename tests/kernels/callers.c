@@ -3,6 +3,7 @@
  *
  *     callers [steps] */
 #include <pthread.h>
+#include <stdatomic.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -235,6 +236,30 @@ static void try_fork_within_a_step(const sgru_model *m, const float *x)
 
 #endif
 
+/* ---- threads that sleep ---- */
+
+static pthread_t own_thread;
+static atomic_int others;
+
+/* The caller's own parts last until another thread has one, or for five seconds. */
+static void meet(void *work, unsigned i)
+{
+    (void)work, (void)i;
+    if (!pthread_equal(pthread_self(), own_thread)) atomic_fetch_add(&others, 1);
+    for (int ms = 0; ms < 5000 && !atomic_load(&others); ms++) usleep(1000);
+}
+
+static void try_sleepers(sgru_workers *workers)
+{
+    own_thread = pthread_self();
+    for (int i = 0; i < 3; i++) {
+        atomic_store(&others, 0);
+        usleep(50000); /* they have stopped to look for work */
+        workers->run(workers, meet, NULL);
+        HOLDS(atomic_load(&others) > 0);
+    }
+}
+
 /* ---- ids ---- */
 
 static void try_ids(const sgru_model *m)
@@ -306,6 +331,7 @@ int main(int argc, char **argv)
     sgru_threads *team = sgru_threads_start(memory, sgru_threads_size(2), 2);
     sgru_workers *const workers[] = {NULL, sgru_threads_workers(team)};
     for (int i = 0; i < 4; i++) try_threads(&m, c.x, steps, workers[i % 2], i / 2);
+    try_sleepers(workers[1]);
     sgru_threads_stop(team);
 #ifndef __SANITIZE_THREAD__
     for (unsigned generation = 0; generation < 3; generation++) try_fork(&m, c.x, generation);

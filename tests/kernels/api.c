@@ -119,6 +119,33 @@ static void try_stream(const unsigned char *bytes, size_t size)
     free(memory), free(blob), free(other);
 }
 
+static uint64_t no_time(void) { return 0; }
+
+/* An index out of range ends a profile as it ends a step, though the next operator is content. */
+static void try_failing_profile(void)
+{
+    image im = {0};
+    size_t size;
+    sgru_model m;
+    uint64_t ticks[3];
+    uint32_t one = 1, p[] = {1, 1, 1, 1}, neg[] = {F_NEG, 0, 0};
+    uint32_t x = add_tensor(&im, SGRU_F32, KIND_ARENA, LAYOUT_ROWS, 1, &one),
+             i = add_tensor(&im, SGRU_I64, KIND_ARENA, LAYOUT_ROWS, 1, &one),
+             y = add_tensor(&im, SGRU_F32, KIND_ARENA, LAYOUT_ROWS, 1, &one), in[] = {x, i};
+    add_op(&im, 4, 2, in, 1, &y, 4, p), add_op(&im, 16, 1, &x, 1, &x, 3, neg); /* GATHER, UNARY */
+    add_to_list(&im, 0, x), add_to_list(&im, 0, i), add_to_list(&im, 1, y), add_to_list(&im, 1, x);
+    unsigned char *bytes = finish(&im, &size);
+    HOLDS(sgru_model_open(&m, bytes, size) == SGRU_OK);
+    size_t need = sgru_stream_size(&m, 1);
+    unsigned char *memory = aligned_alloc(64, round_up(need, 64));
+    sgru_stream *s = sgru_stream_init(memory, need, &m, 1, 0);
+    for (int64_t at = -2; at < 3; at++) {
+        memcpy(sgru_input(s, 1), &at, sizeof at);
+        HOLDS(sgru_profile(s, no_time, ticks) == (at == 0 || at == -1 ? SGRU_OK : SGRU_E_INDEX));
+    }
+    free(memory), free(bytes);
+}
+
 static uint64_t ticks_so_far;
 static uint64_t tick(void) { return ticks_so_far += 7; }
 
@@ -163,7 +190,7 @@ int main(void)
     gru c = random_gru();
     while (!c.has_bias || !c.lbr || c.B != 2) drop(&c), c = random_gru();
     unsigned char *bytes = build(&c, 2, 0, c.B, 0, &size);
-    try_open(bytes, size), try_records(bytes, size), try_stream(bytes, size), try_profile(bytes, size), try_names();
+    try_open(bytes, size), try_records(bytes, size), try_stream(bytes, size), try_profile(bytes, size), try_failing_profile(), try_names();
     drop(&c), free(bytes);
     printf("%u passed, %u failed\n", passed, failed);
     return failed != 0;

@@ -6,7 +6,7 @@
 
 #include "trial.h"
 
-enum { N = 12, COPY = 1, FILL = 2, UNARY = 16, RNN = 50, POOL = 82 };
+enum { N = 12, COPY = 1, FILL = 2, UNARY = 16, GRU = 48, RNN = 50, POOL = 82 };
 
 static uint32_t floats(image *im, uint32_t n) { return add_tensor(im, SGRU_F32, KIND_ARENA, LAYOUT_ROWS, 1, &n); }
 
@@ -78,18 +78,27 @@ static int reads_columns(uint32_t n)
     return status_of(&im);
 }
 
-/* An RNN over T steps that writes every `step`-th row of y [2 T][H], then all of y read; in_order: two of them, one for each half. */
-static int cells(int both, int with_state)
+/* A cell over T steps that writes every other row of y [2 T][H], then all of y read; both: two of them, one for each half. */
+static int cells(uint16_t code, int both, int with_state)
 {
     enum { T = 3, H = 4 };
+    static const struct {
+        uint16_t gates, n_in, h0, n_out, n_params;
+        uint32_t params[14];
+    } kinds[] = {{3, 8, 7, 2, 7, {1, F_SIGMOID, 0, 0, F_TANH}},
+                 {4, 8, 6, 3, 14, {0, H, 0, H, 0, F_SIGMOID, 0, 0, F_TANH, 0, 0, F_TANH}},
+                 {1, 6, 5, 2, 3, {F_TANH}}}, *kind;
     image im = {0};
-    float w[H * H] = {0};
-    uint32_t x = floats(&im, T * H), y = floats(&im, 2 * T * H), h = floats(&im, H), z = floats(&im, 2 * T * H);
-    uint32_t w_id = add_packed(&im, H, H, w);
+    kind = kinds + code - GRU;
+    float w[4 * H * H] = {0};
+    uint32_t x = floats(&im, T * H), y = floats(&im, 2 * T * H), h = floats(&im, H), c = floats(&im, H),
+             z = floats(&im, 2 * T * H), w_id = add_packed(&im, kind->gates * H, H, w);
     for (uint32_t i = 0; i < 1 + (uint32_t)both; i++) {
-        uint32_t p[] = {T, 1, H, H, 0, 0, H, H, i * H, 2 * H, H, 0, H, 0, H, 0, F_TANH, 0, 0};
-        uint32_t in[] = {x, w_id, w_id, SGRU_NONE, SGRU_NONE, with_state ? h : SGRU_NONE}, out[] = {y, h};
-        add_op(&im, RNN, 6, in, 2, out, 19, p);
+        uint32_t p[30] = {T, 1, H, H, 0, 0, H, H, i * H, 2 * H, H, 0, H, 0, H, 0}, in[8] = {x, w_id, w_id}, out[] = {y, h, c};
+        memcpy(p + 16, kind->params, sizeof kind->params);
+        for (int j = 3; j < 8; j++) in[j] = SGRU_NONE;
+        if (with_state) in[kind->h0] = h;
+        add_op(&im, code, kind->n_in, in, kind->n_out, out, 16 + kind->n_params, p);
     }
     negate(&im, y, z);
     add_to_list(&im, 0, x), add_to_list(&im, 1, z);
@@ -204,7 +213,10 @@ static void try_reads(void)
         for (uint32_t second = 1; second < 4; second++)
             HOLDS(by_columns(first, second) == (second <= first ? SGRU_OK : SGRU_E_OPERATOR));
     HOLDS(reads_columns(1) == SGRU_OK && reads_columns(2) == SGRU_OK && reads_columns(3) == SGRU_E_OPERATOR);
-    HOLDS(cells(1, 0) == SGRU_OK && cells(0, 0) == SGRU_E_OPERATOR && cells(1, 1) == SGRU_E_OPERATOR);
+    for (uint16_t code = GRU; code <= RNN; code++) {
+        HOLDS(cells(code, 1, 0) == SGRU_OK && cells(code, 0, 0) == SGRU_E_OPERATOR);
+        HOLDS(cells(code, 1, 1) == SGRU_E_OPERATOR);
+    }
     for (uint32_t n = 1; n < 1 << 17; n = 3 * n + 1)
         for (int dtype = 1; dtype <= 4; dtype++) {
             HOLDS(wide(dtype, n, 0) == SGRU_OK);

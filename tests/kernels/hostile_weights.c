@@ -79,10 +79,12 @@ int main(void)
     for (int dtype = SGRU_F32; dtype <= SGRU_I8; dtype += dtype == SGRU_F32 ? 4 : 1)
         try_record("as it is", dtype, 4, 4, 0, SGRU_OK);
     try_bytes("another scale", scales, 4, &one, SGRU_OK);
-    try_bytes("a scale that is NaN", scales + 8, 4, &nan, SGRU_E_FORMAT);
     try_bytes("an infinite scale", block + scales, 4, &infinity, SGRU_E_FORMAT);
-    try_bytes("a wrong sum", sums + 4, 4, &number, SGRU_E_FORMAT);
-    try_bytes("a wrong sum of a row beyond the last", block + sums + 5 * 4, 4, &number, SGRU_E_FORMAT);
+    for (size_t row = 0; row < 32; row++) { /* of both blocks, those beyond the last too */
+        size_t at = row / 16 * block + row % 16 * 4;
+        try_bytes("a scale that is NaN", at + scales, 4, &nan, SGRU_E_FORMAT);
+        try_bytes("a wrong sum", at + sums, 4, &number, SGRU_E_FORMAT);
+    }
     try_lowest();
     try_bytes("a weight beyond the last column", (lines - 1) * 64 + 2, 1, "\x01", SGRU_E_FORMAT);
     try_record("a matrix of i64", SGRU_I8, 0, 1, SGRU_I64, SGRU_E_FORMAT);

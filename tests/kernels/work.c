@@ -2,6 +2,7 @@
  *
  *     work [count [seed]]     count images of each operator */
 #include "holds.h"
+#include "ops/ops.h"
 #include "random_operator.h"
 
 enum { CALL = 64, LOOPED = 16 };
@@ -131,12 +132,27 @@ static void try_operator(uint16_t code)
     free(bytes);
 }
 
+/* Numbers that no model of this machine reaches, but another's may. */
+static void try_limits(void)
+{
+    const uint64_t most = UINT64_MAX, most_scratch = sizeof(size_t) > 4 ? (uint64_t)1 << 40 : SIZE_MAX / 8;
+    size_t scratch = 0;
+    HOLDS(plus(most, 0) == most && plus(most - 5, 5) == most && plus(most - 5, 6) == most && plus(3, 4) == 7);
+    HOLDS(times(most, 1) == most && times(0, most) == 0 && times(most, 0) == 0 && times(3, 4) == 12);
+    HOLDS(times((uint64_t)1 << 32, (uint64_t)1 << 32) == most && times(most / 3, 3) == most / 3 * 3);
+    HOLDS(times(most / 3 + 1, 3) == most);
+    HOLDS(need_scratch(&scratch, 0) && scratch == 0 && need_scratch(&scratch, 12345) && scratch == 12345);
+    HOLDS(need_scratch(&scratch, most_scratch) && !need_scratch(&scratch, most_scratch + 1));
+    HOLDS(!need_scratch(&scratch, most));
+}
+
 int main(int argc, char **argv)
 {
     unsigned count = argc > 1 ? (unsigned)atoi(argv[1]) : 200, seed = argc > 2 ? (unsigned)atoi(argv[2]) : 1;
     rng = 0x9E3779B97F4A7C15u * (seed + 1);
     for (unsigned i = 0; i < count && !failed; i++)
         for (unsigned c = 0; c < N_OPERATORS && !failed; c++) try_operator(codes[c]);
+    try_limits();
     HOLDS(passed > count * N_OPERATORS);
     printf("seed %u: %u passed, %u failed\n", seed, passed, failed);
     return failed != 0;

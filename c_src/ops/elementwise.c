@@ -8,7 +8,7 @@ static SGRU_COLD int unary_check(const sgru_model *m, const sgru_op *op, size_t 
 {
     (void)scratch;
     uint32_t f = op->params[0];
-    if (op->in[0] == SGRU_NONE || op->out[0] == SGRU_NONE) return 0;
+    if (op->in[0] == SGRU_NONE) return 0;
     const sgru_tensor_rec *x = tensor_of(m, op->in[0]);
     int known = x->dtype == SGRU_F32    ? is_activation(f)
                 : x->dtype == SGRU_BOOL ? f == F_NOT

@@ -137,6 +137,15 @@ def test_drift_shows_in_the_windows(frames):
     assert all(a.last + 1 == b.first for a, b in itertools.pairwise(windows))
 
 
+def test_the_rms_of_a_window_is_over_its_steps_and_all_elements():
+    error = np.arange(1, 51, dtype=np.float64)[:, None] * np.array([1, -2, 0.5])
+    windows = compare(trace(y=error), trace("b", y=np.zeros_like(error))).windows
+    for window in windows:
+        part = error[window.first : window.last + 1]
+        assert window.rmse == pytest.approx(np.sqrt((part**2).mean()))
+        assert window.max_abs == np.abs(part).max()
+
+
 @pytest.mark.parametrize("a", [-1.0, -1e-40, 0.0, 1e-45, 1.0, 3e38])
 def test_neighbours_are_one_ulp_apart(a):
     a = np.float32(a)

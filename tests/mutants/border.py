@@ -162,6 +162,10 @@ def _mutant(kind: str, file: str, before: str, after: str) -> Mutant:
     return Mutant(kind, file, first + 1, *cut, after)
 
 
+def _lines(file: str) -> str:
+    return one_line((ROOT / file).read_text("utf-8"))
+
+
 # Running
 
 
@@ -243,6 +247,8 @@ def main() -> int:
     for name in PRELOADED:
         importlib.import_module(name)
     excuses = Excuses(Path(__file__).with_name("border_excuses.txt"))
+    if stale := [f"{file}: {before}" for file, before, _ in excuses.reasons if before not in _lines(file)]:
+        sys.exit("border_excuses.txt excuses slips in lines that are not there:\n" + "\n".join(stale))
     places = [place for file in options.files for place in places_of(file)]
     made = filter(None, map(mutant_at, random.Random(options.seed).sample(places, len(places))))
     chosen = list(islice((mutant for mutant in made if mutant not in excuses), options.count))

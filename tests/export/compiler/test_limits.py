@@ -108,6 +108,23 @@ def test_the_nodes_of_a_subgraph_are_counted_too(monkeypatch):
         read(source)
 
 
+def test_the_lists_of_all_nodes_are_added_up(monkeypatch):
+    monkeypatch.setattr(budget, "MAX_BYTES", 40 * budget.ENTRY)
+    assert len(read(relus(10)).nodes) == 10
+    with pytest.raises(ModelError, match="the model's constants, with those computed from them, exceed"):
+        read(relus(30))
+
+
+def test_a_file_that_would_take_too_much_memory_is_not_parsed(monkeypatch):
+    source = relus(10)
+    source.graph.initializer.add(name="w", data_type=TensorProto.FLOAT, dims=[2**21 + 1], raw_data=bytes(2**23 + 4))
+    data = source.SerializeToString()
+    assert len(read(data).nodes) == 10
+    monkeypatch.setattr(onnx_reader, "MAX_BYTES", 2**23)
+    with pytest.raises(ModelError, match=f"they take more than {2**23} bytes of memory"):
+        read(data)
+
+
 def test_subgraphs_deeper_than_the_limit_are_refused():
     assert read(nested(onnx_reader.MAX_DEPTH)).nodes[0].op_type == "If"
     with pytest.raises(ModelError, match=f"subgraphs nested deeper than {onnx_reader.MAX_DEPTH}"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -50,6 +52,15 @@ def test_what_no_guess_explains_is_not_explained():
     other = gru()
     other.graph.initializer[0].CopyFrom(onnx_noise(other.graph.initializer[0]))
     assert reason(gru(), other) == ""
+
+
+@pytest.mark.parametrize("scaled, mismatches", [(TOLERANCE, 0), (0.0, 0), (TOLERANCE, 1), (2 * TOLERANCE, 0)])
+def test_a_guess_explains_within_the_tolerance_itself(monkeypatch, scaled, mismatches):
+    """The first comparison is with the graph as it is; the second with the first guess."""
+    found = iter([SimpleNamespace(scaled=1.0, mismatches=0)])
+    guessed = SimpleNamespace(scaled=scaled, mismatches=mismatches)
+    monkeypatch.setattr(misreadings, "compare", lambda *_: next(found, guessed))
+    assert bool(reason(gru(), gru())) == (scaled <= TOLERANCE and not mismatches)
 
 
 def onnx_noise(tensor):

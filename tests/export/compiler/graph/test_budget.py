@@ -119,6 +119,18 @@ def test_what_nobody_has_measured_is_dear():
     assert scratch(unknown, [floats(100)], made) > scratch(known, [floats(100)], made)
 
 
+@pytest.mark.parametrize(
+    "op, bytes_, operations",
+    [("Concat", 1200, 500), ("Add", 2 * 2000, 20 * 500), ("MatMul", 2000, 500 + 300 * 50 // 16),
+     ("TopK", 12 * 2000, 200 * 500), ("SomethingNew", 16 * 2000, 50_000 * 500)],
+)  # fmt: skip
+def test_what_computing_takes_of_operands_and_results(op, bytes_, operations):
+    """Two operands of 50 and 150 floats, a result of 300."""
+    given, made = [floats(50), floats(150)], [TensorType(F32, (300,))]
+    node = Node(op, "", ["a", "b"], ["y"])
+    assert (scratch(node, given, made), work(node, given, made)) == (bytes_, operations)
+
+
 def test_nodes_of_subgraphs_are_counted():
     out = helper.make_tensor_value_info("o", TensorProto.FLOAT, [4])
     branches = [helper.make_graph([helper.make_node("Neg", ["x"], ["o"])], n, [], [out]) for n in "ab"]

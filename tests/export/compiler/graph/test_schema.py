@@ -14,6 +14,8 @@ from streamgru_export.compiler.compile import compile
 ONES = {
     "w": np.ones((2, 4, 3), np.float32), "square": np.ones((4, 4), np.float32), "four": np.ones(4, np.float32),
     "five": np.ones(5, np.float32), "i": np.zeros((2, 4), np.int64), "two": np.ones((2, 2), np.float32),
+    "flags": np.ones((2, 4), np.bool_), "places": np.array([[[0], [1], [1]], [[0], [0], [1]]]),
+    "rows": np.ones((2, 3, 4), np.float32),
 }  # fmt: skip
 
 
@@ -33,6 +35,8 @@ WRONG = {
     "an attribute of another type": single("Softmax", "x", axis=1.0),
     "a missing attribute": single("Concat", ["x", "x"]),
     "integers where floats are": single("Sigmoid", ["i"], shape=(1,)),
+    "flags where floats are": single("Sigmoid", ["flags"], shape=(1,)),
+    "updates of other rows": single("ScatterND", ["x", "places", "square"]),
     "two dtypes where one is": single("Add", ["x", "i"]),
     "a permutation of more axes": single("Transpose", "x", perm=[0, 1, 2]),
     "a permutation that repeats": single("Transpose", "x", perm=[1, 1]),
@@ -76,6 +80,7 @@ RIGHT = {
     "a kernel shape that is said": single("Conv", ["x", "w"], shape=(1, 4, 8), kernel_shape=[3], pads=[1, 1]),
     "an axis from the end": single("LayerNormalization", ["x", "four"], axis=-1),
     "indices that are fewer": single("GatherElements", ["x", "i"], shape=(3, 4), axis=0),
+    "a table of places": single("ScatterND", ["x", "places", "rows"]),
     "a permutation": single("Transpose", "x", perm=[1, 0]),
 }
 

@@ -7,7 +7,7 @@ from collections.abc import Set
 from streamgru.notes import Note
 
 from ..lost_reset import lost_reset
-from .graph.graph import Graph, live_nodes
+from .graph.graph import Graph
 from .graph.kinds import RECURRENT
 from .graph.recurrent import recurrent
 
@@ -41,7 +41,7 @@ def _resets(graph: Graph) -> list[Note]:
 def _forgetful(graph: Graph, states: Set[str]) -> list[Note]:
     """Nodes over one entry whose first state is made of what they run over: nothing of a frame reaches the next."""
     nodes = [node for node in graph.nodes if node.op_type in RECURRENT]
-    starts = {node.name: _sources(graph, [i for i in node.inputs[5:7] if i]) for node in nodes}
+    starts = {node.name: _sources(graph, node.inputs[5:7]) for node in nodes}
     return [
         Note(
             "warning",
@@ -58,6 +58,9 @@ def _forgetful(graph: Graph, states: Set[str]) -> list[Note]:
 
 
 def _sources(graph: Graph, values: list[str]) -> set[str]:
-    """The graph's inputs that these values depend on."""
-    read = {*values, *(i for node in live_nodes(graph.nodes, values) for i in node.inputs)}
+    """The graph's inputs that these values are made of, but for what cells on the way begin with."""
+    read = set(values)
+    for node in reversed(graph.nodes):
+        if read.intersection(node.outputs):
+            read.update(node.inputs[:5] if node.op_type in RECURRENT else node.inputs)
     return {p.name for p in graph.inputs if p.name in read}

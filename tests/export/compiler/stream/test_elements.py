@@ -72,6 +72,17 @@ def stacked(order=(0, 1)):
     return model(nodes, {"x": [1, 2, I], "s": [2, 2, 2, H]}, ["y2", "s_new"], weights(I, H))
 
 
+def written():
+    """[2, B, H], of which the cell's row is written and the other stays: `s[0] = ...` in PyTorch."""
+    nodes = [
+        node("Slice", ["s", "start", "one_", "ax0"], ["h1"]),
+        node("GRU", ["x", "W", "R", "B", "", "h1"], ["y1", "hn1"], hidden_size=H),
+        node("ScatterND", ["s", "row", "hn1"], ["s_new"]),
+    ]
+    constants = {**gru_weights(rng(), I, H), **INTS, "one_": np.array([1]), "row": np.array([[0]])}
+    return model(nodes, {"x": [1, 1, I], "s": [2, 1, H]}, ["y1", "s_new"], constants)
+
+
 def last_of_y():
     """The state that comes out is the last entry of Y, squeezed."""
     nodes = [
@@ -93,8 +104,9 @@ def last_of_y():
         (split(), [("s", "s_new")]),
         (stacked(), [("s", "s_new")]),
         (last_of_y(), [("s", "s_new"), ("c", "c_new")]),
+        (written(), [("s", "s_new")]),
     ],
-    ids=["packed", "split", "stacked", "last of Y"],
+    ids=["packed", "split", "stacked", "last of Y", "written"],
 )
 def test_a_state_in_pieces_is_a_pair(source, pairs):
     compiled = compile(source)
@@ -159,6 +171,11 @@ def test_elements_keep_their_numbers_on_the_way():
     swapped = Elements(specialise(read(packed(("cn1", "hn1"))), {}), ["s"])
     assert swapped.contradicts("s", "s_new")
     assert not swapped.continues("s", "s_new")
+
+
+@pytest.mark.parametrize("source", [packed(), split(), stacked(), written()], ids=["packed", "split", "stacked", "written"])
+def test_what_comes_out_continues_every_element(source):
+    assert Elements(specialise(read(source), {}), ["s"]).continues("s", "s_new")
 
 
 def test_what_no_cell_touched_is_no_state():

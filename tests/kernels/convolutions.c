@@ -62,7 +62,7 @@ static void check_conv(trial *t, const conv *c, int transposed, const float *x, 
 static void try_conv(int transposed)
 {
     trial t = {.name = transposed ? "CONV_TRANSPOSE" : "CONV"};
-    uint32_t g = 1 + below(4), kind = below(4), Cg = kind == 0 ? 1 : 1 + below(5), Mg = kind == 0 ? 1 : 1 + below(9);
+    uint32_t g = 1 + below(4), kind = below(5), Cg = kind == 0 ? 1 : 1 + below(5), Mg = kind == 0 ? 1 : 1 + below(9);
     conv c = {1 + below(2),
               g * Cg,
               1 + below(7),
@@ -81,6 +81,7 @@ static void try_conv(int transposed)
               (int)below(4) - 1,
               (int)below(5) - 1};
     if (kind == 1) c.kh = c.kw = c.sh = c.sw = 1, c.ph = c.pw = 0, c.OH = c.H, c.OW = c.W; /* 1 x 1 */
+    if (kind == 3) c.kw = c.sw = 1, c.pw = 0, c.OW = c.W; /* rows that are whole and next to each other */
     if (kind == 2) c.sh = c.sw = 1, c.OH = below(2) ? 1 : c.OH;
     uint32_t x_dims[] = {c.N, c.C, c.H, c.W}, y_dims[] = {c.N, c.M, c.OH, c.OW}, w_dims[] = {c.M, Cg, c.kh, c.kw};
     if (transposed) w_dims[0] = c.C, w_dims[1] = Mg;

@@ -128,6 +128,12 @@ def test_states_of_one_shape_are_paired_where_dataflow_leaves_one_way():
         assert (found.pairs, found.doubts) == ([("h1", "q"), ("h0", "p")], [])
 
 
+def test_of_two_outputs_of_one_stem_the_one_of_the_same_name_is_taken():
+    nodes = [node("Add", ["x", "h"], ["s"]), node("Tanh", ["s"], ["hx_out"]), node("Sigmoid", ["s"], ["h_out"])]
+    source = model(nodes, {"x": [1, 4], "h": [1, 4]}, ["hx_out", "h_out"])
+    assert compile(source).pairs == [("h", "h_out")]
+
+
 def begins_with_its_sequence(*turns):
     """A GRU whose first state is the very frame that it runs over, moved about."""
     shapes = {"three": np.array([1, 1, 4]), "two": np.array([-1, 4])}

@@ -71,6 +71,8 @@ PLACED = {
                            constants(w=np.abs(W[:3]) + 1), Time(2)),
     "InstanceNormalization": (node("InstanceNormalization", ["x", "w", "w"], ["y"]), CUBE, constants(w=W[:3]), Time(0)),
     "GlobalAveragePool": (node("GlobalAveragePool", ["x"], ["y"]), CUBE, {}, Time(0)),
+    "ConvTranspose of each frame": (node("ConvTranspose", ["x", "w"], ["y"], strides=[2]), ["T", 2, 5],
+                                    constants(w=W.reshape(2, 3, 2)), Time(0)),
     "DepthToSpace": (node("DepthToSpace", ["x"], ["y"], blocksize=2), ["T", 4, 2, 3], {}, Time(0)),
     "Pad of features": (node("Pad", ["x", "p"], ["y"]), CUBE, constants(p=[0, 1, 0, 0, 0, 2]), Time(0)),
     "Slice of features": (node("Slice", ["x", "s", "e", "a"], ["y"]), CUBE, constants(s=[1], e=[3], a=[1]), Time(0)),

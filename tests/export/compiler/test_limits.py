@@ -113,6 +113,10 @@ def test_the_lists_of_all_nodes_are_added_up(monkeypatch):
     assert len(read(relus(10)).nodes) == 10
     with pytest.raises(ModelError, match="the model's constants, with those computed from them, exceed"):
         read(relus(30))
+    wide = relus(1)
+    wide.graph.input.extend(helper.make_tensor_value_info(f"i{k}", TensorProto.FLOAT, [4]) for k in range(60))
+    with pytest.raises(ModelError, match="graph 'g': the model's constants"):
+        read(wide)
 
 
 def test_a_file_that_would_take_too_much_memory_is_not_parsed(monkeypatch):

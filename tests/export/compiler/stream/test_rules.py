@@ -73,6 +73,8 @@ PLACED = {
     "GlobalAveragePool": (node("GlobalAveragePool", ["x"], ["y"]), CUBE, {}, Time(0)),
     "ConvTranspose of each frame": (node("ConvTranspose", ["x", "w"], ["y"], strides=[2]), ["T", 2, 5],
                                     constants(w=W.reshape(2, 3, 2)), Time(0)),
+    "ReverseSequence of features": (node("ReverseSequence", ["x", "n"], ["y"], time_axis=0, batch_axis=1),
+                                    [3, 4, "T"], constants(n=[2, 3, 1, 3]), Time(2)),
     "DepthToSpace": (node("DepthToSpace", ["x"], ["y"], blocksize=2), ["T", 4, 2, 3], {}, Time(0)),
     "Pad of features": (node("Pad", ["x", "p"], ["y"]), CUBE, constants(p=[0, 1, 0, 0, 0, 2]), Time(0)),
     "Slice of features": (node("Slice", ["x", "s", "e", "a"], ["y"]), CUBE, constants(s=[1], e=[3], a=[1]), Time(0)),
@@ -132,6 +134,8 @@ REFUSED = {
     "DepthToSpace": (node("DepthToSpace", ["x"], ["y"], blocksize=2), [1, 4, 2, "T"], {}, "mixes the frames"),
     "Einsum summed": (node("Einsum", ["x"], ["y"], equation="tij->ij"), CUBE, {}, "sums over the frames"),
     "Einsum attention": (node("Einsum", ["x", "x"], ["y"], equation="tij,sij->ts"), CUBE, {}, "attention"),
+    "ReverseSequence": (node("ReverseSequence", ["x", "n"], ["y"], time_axis=0, batch_axis=1), CUBE,
+                        constants(n=[2, 2, 1]), "turns the frames of the sequence around"),
     "Slice": (node("Slice", ["x", "s", "e", "a"], ["y"]), CUBE, constants(s=[1], e=[99], a=[0]), "some frames"),
 }  # fmt: skip
 

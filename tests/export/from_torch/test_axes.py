@@ -22,7 +22,7 @@ from export.from_torch.nets import (
 from streamgru_export.from_torch.export import export
 
 
-@pytest.mark.parametrize("exporter", EXPORTERS)
+@pytest.mark.parametrize("exporter", ["legacy", pytest.param("dynamo", marks=pytest.mark.slow)])
 def test_an_example_of_size_one_keeps_its_axes_dynamic(path: Path, exporter: Any) -> None:
     gru = nn.GRU(4, 8, batch_first=True)
     example = torch.randn(1, 1, 4), torch.randn(1, 1, 8)

@@ -90,6 +90,7 @@ def test_nothing_of_torch_is_changed_after_an_export(path: Path) -> None:
     gru(x)[0].sum().backward()
 
 
+@pytest.mark.slow
 def test_python_loop_over_time_is_refused_by_the_default_exporter(path: Path) -> None:
     refused(path, Loop(), torch.randn(1, 5, 4), "fixed in the module's Python code.*Run nn.GRU over the time axis")
     whole = OneInput(lambda self, x: self.b(self.a(x)[0])[0], a=nn.GRU(4, 4), b=nn.GRU(4, 8))

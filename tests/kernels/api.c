@@ -190,7 +190,8 @@ int main(void)
     gru c = random_gru();
     while (!c.has_bias || !c.lbr || c.B != 2) drop(&c), c = random_gru();
     unsigned char *bytes = build(&c, 2, 0, c.B, 0, &size);
-    try_open(bytes, size), try_records(bytes, size), try_stream(bytes, size), try_profile(bytes, size), try_failing_profile(), try_names();
+    try_open(bytes, size), try_records(bytes, size), try_stream(bytes, size), try_profile(bytes, size),
+        try_failing_profile(), try_names();
     drop(&c), free(bytes);
     printf("%u passed, %u failed\n", passed, failed);
     return failed != 0;

@@ -87,14 +87,16 @@ static int cells(uint16_t code, int both, int with_state)
         uint32_t params[14];
     } kinds[] = {{3, 8, 7, 2, 7, {1, F_SIGMOID, 0, 0, F_TANH}},
                  {4, 8, 6, 3, 14, {0, H, 0, H, 0, F_SIGMOID, 0, 0, F_TANH, 0, 0, F_TANH}},
-                 {1, 6, 5, 2, 3, {F_TANH}}}, *kind;
+                 {1, 6, 5, 2, 3, {F_TANH}}},
+      *kind;
     image im = {0};
     kind = kinds + code - GRU;
     float w[4 * H * H] = {0};
     uint32_t x = floats(&im, T * H), y = floats(&im, 2 * T * H), h = floats(&im, H), c = floats(&im, H),
              z = floats(&im, 2 * T * H), w_id = add_packed(&im, kind->gates * H, H, w);
     for (uint32_t i = 0; i < 1 + (uint32_t)both; i++) {
-        uint32_t p[30] = {T, 1, H, H, 0, 0, H, H, i * H, 2 * H, H, 0, H, 0, H, 0}, in[8] = {x, w_id, w_id}, out[] = {y, h, c};
+        uint32_t p[30] = {T, 1, H, H, 0, 0, H, H, i * H, 2 * H, H, 0, H, 0, H, 0}, in[8] = {x, w_id, w_id},
+                 out[] = {y, h, c};
         memcpy(p + 16, kind->params, sizeof kind->params);
         for (int j = 3; j < 8; j++) in[j] = SGRU_NONE;
         if (with_state) in[kind->h0] = h;
@@ -222,7 +224,8 @@ static void try_reads(void)
             HOLDS(wide(dtype, n, 0) == SGRU_OK);
             HOLDS(n == 1 || (wide(dtype, n, 1) == SGRU_E_OPERATOR && wide(dtype, n, 2) == SGRU_E_OPERATOR));
         }
-    if (sizeof(size_t) > 4) HOLDS(wide(SGRU_F32, 0x7fffffff, 0) == SGRU_E_WORK && wide(SGRU_F32, 0x1fffffff, 0) == SGRU_OK);
+    if (sizeof(size_t) > 4)
+        HOLDS(wide(SGRU_F32, 0x7fffffff, 0) == SGRU_E_WORK && wide(SGRU_F32, 0x1fffffff, 0) == SGRU_OK);
     if (sizeof(size_t) > 4) HOLDS(many(12) == SGRU_E_WORK && many(1) == SGRU_OK);
 }
 

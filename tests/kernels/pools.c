@@ -62,7 +62,8 @@ static void check_pool(const sgru_model *m, unsigned i, size_t lanes, sgru_worke
     const void *in[] = {x};
     void *outs[] = {got};
     float *bad_x = malloc(SLOTS * frame * sizeof *bad_x);
-    for (size_t j = 0; j < SLOTS; j++) { /* whichever slot's frame it is, on whichever thread, it is told and nothing moves */
+    for (size_t j = 0; j < SLOTS;
+         j++) { /* whichever slot's frame it is, on whichever thread, it is told and nothing moves */
         const void *bad_in[] = {bad_x};
         memcpy(bad_x, x, SLOTS * frame * sizeof *bad_x);
         bad_x[j * frame + below((uint32_t)frame)] = NAN;

@@ -80,7 +80,10 @@ static int stays_inside(const uint32_t *p, int pool)
     return moves[1] == 1;
 }
 
-static uint64_t elements_of(const sgru_model *m, uint32_t id) { return id == SGRU_NONE ? 0 : count_of(tensor_of(m, id)); }
+static uint64_t elements_of(const sgru_model *m, uint32_t id)
+{
+    return id == SGRU_NONE ? 0 : count_of(tensor_of(m, id));
+}
 
 /* What the table says; *room: what the copy of a plane may add to it. */
 static uint64_t expected(const sgru_model *m, const sgru_op *op, uint64_t *room)

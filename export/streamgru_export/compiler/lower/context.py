@@ -132,7 +132,7 @@ class Context:
         who = f"constant '{name}'"
         self.budget.spend(who, LOOKED_AT * value.size)
         self.budget.claim(who, 0, self._bytes + 2 * value.nbytes)
-        content = hashlib.blake2b(np.ascontiguousarray(value), digest_size=16).digest()
+        content = hashlib.blake2b(np.ascontiguousarray(value).data, digest_size=16).digest()
         key = form, value.dtype, value.shape, content
         if key not in self._constants:
             self._constants[key] = form(name, value)

@@ -61,9 +61,7 @@ def _unknown(node: Node) -> ModelError:
     return ModelError(f"{node}: the operator {node.op_type} is not supported{why}")
 
 
-def lower(
-    graph: Graph, slots: list[Slot], axes: Mapping[str, int | None], budget: Budget | None = None
-) -> Program:
+def lower(graph: Graph, slots: list[Slot], axes: Mapping[str, int | None], budget: Budget | None = None) -> Program:
     """The program of a static graph.
 
     Parameters

@@ -173,7 +173,9 @@ def test_elements_keep_their_numbers_on_the_way():
     assert not swapped.continues("s", "s_new")
 
 
-@pytest.mark.parametrize("source", [packed(), split(), stacked(), written()], ids=["packed", "split", "stacked", "written"])
+@pytest.mark.parametrize(
+    "source", [packed(), split(), stacked(), written()], ids=["packed", "split", "stacked", "written"]
+)
 def test_what_comes_out_continues_every_element(source):
     assert Elements(specialise(read(source), {}), ["s"]).continues("s", "s_new")
 

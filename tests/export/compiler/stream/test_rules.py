@@ -19,6 +19,7 @@ from streamgru_export.compiler.stream.rules import RULES
 from streamgru_export.compiler.stream.timeline import find_time
 
 W = np.linspace(-1, 1, 12, dtype=np.float32)
+SQUARE = np.linspace(-1, 1, 16, dtype=np.float32).reshape(4, 4)
 CUBE = ["T", 3, 4]  # time, and two axes of features
 
 
@@ -52,10 +53,8 @@ PLACED = {
     "MatMul, a vector": (node("MatMul", ["x", "w"], ["y"]), ["T", 4], constants(w=W[:4]), Time(0)),
     "MatMul, a vector first": (node("MatMul", ["w", "x"], ["y"]), ["T", 3, 4], constants(w=W[:3]), Time(0)),
     "Gemm": (node("Gemm", ["x", "w", "b"], ["y"]), ["T", 4], constants(w=W.reshape(4, 3), b=W[:3]), Time(0)),
-    "Gemm, C of every frame": (node("Gemm", ["x", "w", "x"], ["y"]), ["T", 4], constants(w=W.repeat(2)[:16].reshape(4, 4)),
-                               Time(0)),
-    "Gemm, C along the other axis": (node("Gemm", ["w", "x", "x"], ["y"]), [4, "T"],
-                                     constants(w=W.repeat(2)[:16].reshape(4, 4)), Time(1)),
+    "Gemm, C of every frame": (node("Gemm", ["x", "w", "x"], ["y"]), ["T", 4], constants(w=SQUARE), Time(0)),
+    "Gemm, C along the other axis": (node("Gemm", ["w", "x", "x"], ["y"]), [4, "T"], constants(w=SQUARE), Time(1)),
     "Gemm, transposed": (node("Gemm", ["x", "w"], ["y"], transA=1), [4, "T"], constants(w=W.reshape(4, 3)), Time(0)),
     "Gemm, the second": (node("Gemm", ["w", "x"], ["y"], transB=1), ["T", 4], constants(w=W.reshape(3, 4)), Time(1)),
     "Einsum": (node("Einsum", ["x", "w"], ["y"], equation="tij,jk->kti"), CUBE, constants(w=W[:8].reshape(4, 2)),

@@ -52,7 +52,7 @@ extern "C" {
 #define SGRU_E_ISA 10      /* this machine does not have that instruction set */
 #define SGRU_E_SLOT 11     /* no open slot of this pool, or one that stands twice in a step; no slot has moved */
 #define SGRU_E_BUSY 12     /* another call is in progress on this stream or pool; nothing was done */
-#define SGRU_E_WORK 13     /* a step takes more operations than the caller allows, or reads and writes too much to be checked */
+#define SGRU_E_WORK 13     /* a step takes more operations than the caller allows, or than can be checked */
 
 #define SGRU_PASS_NONFINITE 1u /* stream flag: let NaN and infinity through; no finite bit changes */
 

@@ -92,7 +92,7 @@ def _turned_sizes(graph: Graph, node: Node) -> Iterator[int]:
     elif node.op_type == "Gather":
         indices = graph.constants.get(node.inputs[1])
         along = shape[axis(node, len(shape), graph.opset)]
-        if indices is not None and indices.size > 1 and (np.diff(indices.reshape(-1) % along) < 0).all():
+        if indices is not None and (np.diff(indices.reshape(-1) % along) < 0).all():
             yield indices.size
     elif node.op_type == "ReverseSequence":
         yield shape[integer(node, "time_axis")]

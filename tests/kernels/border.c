@@ -132,6 +132,16 @@ static int many(unsigned tensors)
     return status_of(&im);
 }
 
+/* Every other element of x [2 n], one after the other. */
+static int strided(uint32_t n)
+{
+    image im = {0};
+    uint32_t x = floats(&im, 2 * n), y = floats(&im, n), p[] = {1, 0, 0, n, 2, 1};
+    add_op(&im, COPY, 1, &x, 1, &y, 6, p);
+    add_to_list(&im, 0, x), add_to_list(&im, 1, y);
+    return status_of(&im);
+}
+
 /* The elements that a walk with these dims and strides meets, from `at` on, marked; 0 where one was not marked yet. */
 static int mark(unsigned char *seen, int32_t at, uint32_t rank, const uint32_t *dims, const uint32_t *strides)
 {
@@ -226,6 +236,7 @@ static void try_reads(void)
         }
     if (sizeof(size_t) > 4)
         HOLDS(wide(SGRU_F32, 0x7fffffff, 0) == SGRU_E_WORK && wide(SGRU_F32, 0x1fffffff, 0) == SGRU_OK);
+    if (sizeof(size_t) > 4) HOLDS(strided(1 << 27) == SGRU_E_WORK && strided(1 << 20) == SGRU_OK);
     if (sizeof(size_t) > 4) HOLDS(many(12) == SGRU_E_WORK && many(1) == SGRU_OK);
 }
 

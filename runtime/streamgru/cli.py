@@ -25,6 +25,7 @@ from ._types import Json
 from ._workshop import needs_packages, workshop
 from .errors import DataError, ModelError, StreamgruError
 from .files import read_frames, write_frames
+from .image import MAX_OPS
 from .model import load
 
 Answer = tuple[bool | int, Json, str]  # whether what was asked holds, or an exit code; for machines; for people
@@ -72,7 +73,7 @@ def _info(args: argparse.Namespace) -> Answer:
 
 
 def _run(args: argparse.Namespace) -> Answer:
-    model = load(args.model)
+    model = load(args.model, max_ops=args.max_ops)
     if not model.inputs:
         raise DataError(f"{args.model} has no inputs to stream to")
     X = read_frames(args.input, model.inputs)
@@ -157,6 +158,9 @@ def _add_own(command: Callable[[str, Command, str, str], argparse.ArgumentParser
     sub.add_argument("-o", "--output", type=Path, required=True, help=".npy, .npz or .csv")
     sub.add_argument("--restore", type=Path, metavar="STATE", help="begin with a state that --save wrote")
     sub.add_argument("--save", type=Path, metavar="STATE", help="write the state after the last frame")
+    sub.add_argument(
+        "--max-ops", type=int, default=MAX_OPS, metavar="N", help="operations that a step may take (default %(default)s)"
+    )
 
     sub = command(
         "info",

@@ -311,6 +311,16 @@ def test_run_refuses_a_file_it_cannot_read(name, folder, tmp_path, capsys):
     assert (code, name in err) == (1, True)
 
 
+def test_run_takes_steps_of_as_many_operations_as_it_is_told(folder, tmp_path, capsys):
+    np.save(tmp_path / "x.npy", np.zeros((4, 1, 3), np.float32))
+    ops = streamgru.load(folder / "model.sgru").ops
+    files = (folder / "model.sgru", tmp_path / "x.npy", "-o", tmp_path / "y.npy")
+    code, _, err = run(capsys, "run", *files, "--max-ops", str(ops - 1))
+    assert (code, f"more than {ops - 1:,} operations: give a larger max_ops" in err) == (1, True)
+    assert run(capsys, "run", *files, "--max-ops", str(ops))[0] == 0
+    assert run(capsys, "run", *files, "--max-ops", "-1")[0] == 1
+
+
 def test_run_loads_no_pickled_objects(folder, tmp_path, capsys):
     np.save(tmp_path / "x.npy", np.array([Hostile(tmp_path / "pwned")]), allow_pickle=True)
     code, _, _ = run(capsys, "run", folder / "model.sgru", tmp_path / "x.npy", "-o", tmp_path / "y.npy")

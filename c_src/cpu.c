@@ -4,87 +4,70 @@
 #include "kernels/kernels.h"
 #include "streamgru.h"
 
+typedef struct table {
+    const sgru_kernels *kernels;
+    unsigned needs; /* all of these features */
+} table;
+
 #if defined(__x86_64__) && !defined(SGRU_NO_SIMD)
 #include <cpuid.h>
 
-static uint64_t enabled_registers(void)
+#include "x86.h"
+
+static uint64_t saved_registers(void)
 {
     uint32_t low, high;
     __asm__ volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
     return (uint64_t)high << 32 | low;
 }
 
-static int has_bits(uint64_t word, uint64_t bits) { return (word & bits) == bits; }
-
-/* AVX2 with FMA and F16C, the registers saved by the operating system. */
-static int has_avx2(void)
+static unsigned features(void)
 {
     uint32_t a, b, c, d;
-    if (!__get_cpuid(1, &a, &b, &c, &d)) return 0;
-    if (!has_bits(c, 1u << 12 | 1u << 27 | 1u << 28 | 1u << 29)) return 0; /* FMA, OSXSAVE, AVX, F16C */
-    if (!has_bits(enabled_registers(), 0x6)) return 0;                     /* XMM, YMM */
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && has_bits(b, 1u << 5);
+    x86 p = {0, 0, 0, 0, 0};
+    if (__get_cpuid(1, &a, &b, &c, &d)) p.leaf1_c = c;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) p.leaf7_b = b, p.leaf7_c = c;
+    if (__get_cpuid_count(7, 1, &a, &b, &c, &d)) p.leaf7_1_a = a;
+    if (has_osxsave(&p)) p.saved = saved_registers();
+    return x86_sets(&p);
 }
 
-static int has_avx512(void)
-{
-    uint32_t a, b, c, d;
-    if (!has_avx2() || !has_bits(enabled_registers(), 0xE6)) return 0; /* and mask registers, ZMM */
-    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && has_bits(b, 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31);
-}
-
-/* The integer products that came later; their tables have the names of those without. */
-static int has_avx512_vnni(void)
-{
-    uint32_t a, b, c, d;
-    return has_avx512() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && has_bits(c, 1u << 11);
-}
-
-static int has_avx2_vnni(void)
-{
-    uint32_t a, b, c, d;
-    return has_avx2() && __get_cpuid_count(7, 1, &a, &b, &c, &d) && has_bits(a, 1u << 4);
-}
-
-static const struct {
-    const sgru_kernels *kernels;
-    int (*supported)(void);
-} tables[] = {
-    {&sgru_kernels_avx512_vnni, has_avx512_vnni},
-    {&sgru_kernels_avx512, has_avx512},
-    {&sgru_kernels_avx2_vnni, has_avx2_vnni},
-    {&sgru_kernels_avx2, has_avx2},
+/* The tables with the integer products that came later have the names of those without. */
+static const table tables[] = {
+    {&sgru_kernels_avx512_vnni, X86_AVX512_VNNI},
+    {&sgru_kernels_avx512, X86_AVX512},
+    {&sgru_kernels_avx2_vnni, X86_AVX2_VNNI},
+    {&sgru_kernels_avx2, X86_AVX2},
 };
 #elif defined(__aarch64__) && !defined(SGRU_NO_SIMD)
-static int always(void) { return 1; }
+enum { ARM_DOT = 1 };
 
 #if defined(__ARM_FEATURE_DOTPROD)
-static int has_dot(void) { return 1; }
+static unsigned features(void) { return ARM_DOT; }
 #elif defined(__linux__)
-extern unsigned long getauxval(unsigned long) __attribute__((weak));      /* of the C library, where there is one */
-static int has_dot(void) { return getauxval && getauxval(16) >> 20 & 1; } /* AT_HWCAP, HWCAP_ASIMDDP */
+extern unsigned long getauxval(unsigned long) __attribute__((weak)); /* of the C library, where there is one */
+static unsigned features(void)
+{
+    return getauxval && getauxval(16) >> 20 & 1 ? ARM_DOT : 0;
+} /* AT_HWCAP, HWCAP_ASIMDDP */
 #else
-static int has_dot(void) { return 0; }
+static unsigned features(void) { return 0; }
 #endif
 
-static const struct {
-    const sgru_kernels *kernels;
-    int (*supported)(void);
-} tables[] = {
-    {&sgru_kernels_neon_dot, has_dot},
-    {&sgru_kernels_neon, always},
+static const table tables[] = {
+    {&sgru_kernels_neon_dot, ARM_DOT},
+    {&sgru_kernels_neon, 0},
 };
 #else
-static const struct {
-    const sgru_kernels *kernels;
-    int (*supported)(void);
-} tables[1];
+static unsigned features(void) { return 0; }
+static const table tables[1];
 #endif
 
 const sgru_kernels *sgru_kernels_available(unsigned i)
 {
+    const unsigned here = features();
     for (size_t t = 0; t < sizeof tables / sizeof *tables; t++)
-        if (tables[t].kernels && tables[t].supported() && i-- == 0) return tables[t].kernels;
+        if (tables[t].kernels && (tables[t].needs & ~here) == 0 && i-- == 0) return tables[t].kernels;
     return i == 0 ? &sgru_kernels_ref : NULL;
 }
 

@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 address="-fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer"
 programs=("random_cells 100" "hostile_images 10000" "hostile_operators 60" "pools 30" operators elements "random_grus 300 7"
-    "checkkernels 8" convolutions rare_functions models environment api wide_images hostile_weights refusals work "callers 300")
+    "checkkernels 8" convolutions rare_functions models environment api wide_images hostile_weights refusals work cpu "callers 300")
 
 try() { # try FLAGS FOLDER PROGRAM [ARGUMENT...]
     # shellcheck disable=SC2086 # the words are the flags

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 out=$PWD/build/coverage
 rm -rf "$out" && mkdir -p "$out"
 programs=("random_grus 200" "operators 60" elements convolutions "random_cells 60" rare_functions "checkkernels 2" environment
-    wide_images "hostile_images 5000" "hostile_operators 60" api models refusals work "pools 6" "callers 300")
+    wide_images "hostile_images 5000" "hostile_operators 60" api models refusals work cpu "pools 6" "callers 300")
 flags=(-std=gnu11 -O0 --coverage -pthread -ffp-contract=off -fno-math-errno -Ic_src -Itests/kernels)
 for source in c_src/*.c c_src/ops/*.c c_src/kernels/*.c c_src/threads/*.c; do
     cc "${flags[@]}" -c "$source" -o "$out/$(basename "$(dirname "$source")")_$(basename "$source" .c).o"

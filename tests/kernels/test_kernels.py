@@ -86,7 +86,7 @@ def test_a_second_caller_is_refused_and_a_child_of_fork_goes_on(tmp_path, steps)
 
 
 @pytest.mark.parametrize(
-    "program", ["environment", "wide_images", "hostile_weights", "refusals", "models", "api", "border", "work"]
+    "program", ["environment", "wide_images", "hostile_weights", "refusals", "models", "api", "border", "work", "cpu"]
 )
 def test_edges(tmp_path, program):
     assert ", 0 failed" in run(tmp_path, program)

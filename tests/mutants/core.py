@@ -39,7 +39,7 @@ TESTS = (  # quick ones first; each is one program with its arguments
     ("checkkernels", "1"), ("random_grus", "60"), ("api",), ("models",), ("refusals",), ("elements", "40"),
     ("operators", "40"), ("random_cells", "40"), ("convolutions", "60"), ("rare_functions", "60"), ("environment",),
     ("hostile_operators", "12"), ("hostile_images", "2000"), ("function_errors", "49999"), ("wide_images",),
-    ("hostile_weights",), ("border",), ("work", "60"), ("pools", "4"), ("callers", "300"),
+    ("hostile_weights",), ("border",), ("work", "60"), ("cpu",), ("pools", "4"), ("callers", "300"),
 )  # fmt: skip
 THOROUGH = (  # for what survives these; tests/kernels/test_kernels.py runs no fewer
     ("checkkernels", "8"), ("function_errors", "997"), ("elements", "200"), ("operators", "200"),

@@ -90,6 +90,7 @@ int main(void)
     try_record("a matrix of i64", SGRU_I8, 0, 1, SGRU_I64, SGRU_E_FORMAT);
     try_record("a matrix of bool", SGRU_I8, 0, 1, SGRU_BOOL, SGRU_E_FORMAT);
     try_record("the other matrix's bytes", SGRU_I8, 8, 8, round_up(2 * block, 64), SGRU_E_FORMAT);
+    try_record("an offset that is no multiple of 64", SGRU_F32, 8, 8, 32, SGRU_E_FORMAT);
     try_record("an offset beyond the data", SGRU_I8, 8, 8, 1 << 20, SGRU_E_FORMAT);
     try_record("f32 that has the bytes of 8 bits", SGRU_I8, 0, 1, SGRU_F32, SGRU_OK);
     try_record("8 bits that have the bytes of f32", SGRU_F32, 0, 1, SGRU_I8, SGRU_E_FORMAT);

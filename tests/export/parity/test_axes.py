@@ -107,6 +107,15 @@ def test_a_size_that_was_bound_on_purpose_is_held_for_itself(tmp_path):
     assert any("'bands'" in caveat for caveat in report.caveats)
 
 
+def test_a_batch_of_a_size_that_mixes_its_entries_is_held_for_that_size(tmp_path):
+    nodes = [node("ReduceMean", ["x"], ["m"], axes=[0]), node("Sub", ["x", "m"], ["y"])]
+    path = save(model(nodes, {"x": ["N", IN]}, ["y"]), tmp_path / "net.onnx")
+    report = certificate(path, streamgru.load(path, dims={"N": 3}))
+    assert report.ok, report.conclusion
+    told = "is bound to 3, and its entries depend on one another: held for that size alone"
+    assert any(told in caveat for caveat in report.caveats)
+
+
 GRU_OF_5 = [node("GRU", ["c", "W", "R", "B"], ["Y", "Y_h"], hidden_size=H, linear_before_reset=1)]
 
 

@@ -29,10 +29,12 @@ def test_a_length_baked_into_a_reshape_is_freed():
     assert timeline.at(1).types["y"].shape == (1, 1, H)
 
 
-def test_a_length_that_stands_elsewhere_too_is_refused():
+@pytest.mark.parametrize("length", [2, 7])
+def test_a_length_that_stands_elsewhere_too_is_refused(length):
     tail = [node("Add", ["Y", "positions"], ["y"])]
-    graph = gru_model([7, 1, I], tail, constants={"positions": np.arange(7.0, dtype=np.float32).reshape(7, 1, 1, 1)})
-    with pytest.raises(ModelError, match="the sequence length 7 is a number in this graph and cannot be made 1"):
+    positions = np.arange(length, dtype=np.float32).reshape(-1, 1, 1, 1)
+    graph = gru_model([length, 1, I], tail, constants={"positions": positions})
+    with pytest.raises(ModelError, match=f"the sequence length {length} is a number in this graph and cannot be made 1"):
         unbake(find_time(graph, {}, 1))
 
 

@@ -159,7 +159,11 @@ def _add_own(command: Callable[[str, Command, str, str], argparse.ArgumentParser
     sub.add_argument("--restore", type=Path, metavar="STATE", help="begin with a state that --save wrote")
     sub.add_argument("--save", type=Path, metavar="STATE", help="write the state after the last frame")
     sub.add_argument(
-        "--max-ops", type=int, default=MAX_OPS, metavar="N", help="operations that a step may take (default %(default)s)"
+        "--max-ops",
+        type=int,
+        default=MAX_OPS,
+        metavar="N",
+        help="operations that a step may take (default %(default)s)",
     )
 
     sub = command(

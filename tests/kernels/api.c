@@ -166,6 +166,7 @@ static void try_profile(const unsigned char *bytes, size_t size)
     HOLDS(sgru_profile(s[0], tick, NULL) == SGRU_E_ARGUMENT);
     HOLDS(sgru_profile(s[0], tick, ticks) == SGRU_OK && sgru_step_inplace(s[1]) == SGRU_OK);
     for (uint32_t i = 0; i < m.n_ops + 1; i++) HOLDS(ticks[i] == 7);
+    HOLDS(sgru_save(s[0], blobs[0], blob_size) == SGRU_OK && memcmp(blobs[0], "SGRUST01", 8) == 0);
     HOLDS(ticks[m.n_ops + 1] == 0);
     for (int i = 0; i < 2; i++) HOLDS(sgru_save(s[i], blobs[i], blob_size) == SGRU_OK);
     HOLDS(memcmp(blobs[0], blobs[1], blob_size) == 0);

@@ -11,9 +11,9 @@ from streamgru_export.parity.traces import Case
 IN, H, STEPS = 3, 4, 9
 
 
-def case(**unheard):
+def case(length="T", **unheard):
     gru = node("GRU", ["x", "W", "R", "B"], ["Y"], hidden_size=H, linear_before_reset=1)
-    source = model([gru], {"x": ["T", 1, IN]}, ["Y"], gru_weights(rng(), IN, H))
+    source = model([gru], {"x": [length, 1, IN]}, ["Y"], gru_weights(rng(), IN, H))
     frames = {"x": rng().normal(size=(STEPS, 1, IN)).astype(np.float32)}
     return Case(streamgru.Model(streamgru.compile(source).image), frames, {}, unheard)
 

@@ -14,7 +14,7 @@ from streamgru.notes import Note
 from ...properties import state_pairs
 from ..graph.graph import Graph, Node
 from ..graph.kinds import RECURRENT
-from .elements import MOVES, SHAPING, STATES, Elements
+from .elements import SHAPING, Elements
 
 STATE_NAME = re.compile(
     r"(^|[^a-z])(h|c|hx|cx|hc|hid|hidden|state|states|cache|caches|mem|memory|cell|carry|hprev|rnn_?state)"
@@ -58,7 +58,6 @@ def find_pairs(graph: Graph, declared: Iterable[Pair] | None, timed: set[str]) -
         return Pairs(pairs)
     search = _Search(graph, timed)
     search.by_elements()
-    search.by_cells()
     search.by_names()
     search.by_elimination()
     order = [p.name for p in graph.inputs]
@@ -127,24 +126,6 @@ class _Search:
             if same:
                 shown = self.elements.is_shown
                 self.take(i, max(same, key=lambda o: (not shown(o), bool(stem(i) & stem(o)), same.index(o))))
-
-    def by_cells(self) -> None:
-        """An input that only moves into a cell's initial state, an output that its final state only moves
-        into."""
-        back = {o: n for n in self.graph.nodes if n.op_type in MOVES for o in n.outputs if o}
-        forward = self.graph.readers()
-        links: list[Pair] = []
-        for node in self.graph.nodes:
-            if node.op_type in RECURRENT:
-                for initial, final in STATES:
-                    sources = _reach_back(node.input(initial), back) & set(self.inputs)
-                    ends = _reach_forward(node.output(final), forward) & set(self.outputs)
-                    links += [(i, o) for i in sources for o in ends if self.fits(i, o)]
-        for i in list(self.inputs):
-            ends = {o for a, o in links if a == i}
-            back_again = {a for a, o in links if o in ends}
-            if len(ends) == 1 and back_again == {i}:
-                self.take(i, ends.pop())
 
     def by_names(self) -> None:
         """`h` and `h_out`, `h1` and `h1n`, `conv_cache` and `conv_cache_out`: one stem, and a state's
@@ -242,16 +223,4 @@ def _reach_back(name: str, moves: dict[str, Node]) -> set[str]:
             if value in moves:
                 node = moves[value]
                 todo += node.inputs[:1] if node.op_type not in ("Concat", "ScatterND") else node.inputs
-    return found
-
-
-def _reach_forward(name: str, readers: dict[str, list[Node]]) -> set[str]:
-    """All values that `name` moves into."""
-    found: set[str] = set()
-    todo = [name]
-    while todo:
-        value = todo.pop()
-        if value and value not in found:
-            found.add(value)
-            todo += [o for n in readers.get(value, []) if n.op_type in MOVES for o in n.outputs]
     return found

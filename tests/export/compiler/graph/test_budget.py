@@ -133,10 +133,11 @@ def test_what_computing_takes_of_operands_and_results(op, bytes_, operations):
 
 def test_nodes_of_subgraphs_are_counted():
     out = helper.make_tensor_value_info("o", TensorProto.FLOAT, [4])
-    branches = [helper.make_graph([helper.make_node("Neg", ["x"], ["o"])], n, [], [out]) for n in "ab"]
+    once, twice = helper.make_node("Neg", ["x"], ["o"]), helper.make_node("Abs", ["x"], ["unused"])
+    branches = [helper.make_graph(nodes, "b", [], [out]) for nodes in ([once], [twice, once])]
     choice = helper.make_node("If", ["c"], ["y"], then_branch=branches[0], else_branch=branches[1])
     graph = read(model([choice, helper.make_node("Neg", ["y"], ["z"])], {"x": [4]}, ["z"], {"c": np.array(True)}))
-    assert count_nodes(graph) == 4
+    assert count_nodes(graph) == 5
 
 
 def test_constants_everywhere_in_a_graph_are_held():

@@ -147,6 +147,20 @@ def test_a_pool_over_time(op, attrs, k, pads):
     assert_streams(source, x, [(1, C, k - 1)])
 
 
+def test_a_pad_may_be_cut_a_little_at_both_ends():
+    r = rng()
+    constants = {"w": kernel(r, 4, C, 3), "p": np.array([0, 0, 3, 0, 0, 2]), "s1": np.array([1]), "e1": np.array([-1]),
+                 **cut(1)}  # fmt: skip
+    nodes = [
+        node("Pad", ["x", "p"], ["xp"]),
+        node("Slice", ["xp", "s1", "e1", "a"], ["xc"]),
+        node("Conv", ["xc", "w"], ["c"]),
+        node("Slice", ["c", "s", "e", "a"], ["y"]),
+    ]
+    source = model(nodes, {"x": [1, C, "T"]}, ["y"], constants)
+    assert_streams(source, sequence(r, 1, C, T), [(1, C, 2)])
+
+
 @pytest.mark.parametrize("op", ["MaxPool", "AveragePool"])
 def test_a_pool_behind_a_pad_over_time_and_features(op):
     """Not of zeros: onnxruntime takes such a Pad for the pool's own padding, which a MaxPool does not look at."""

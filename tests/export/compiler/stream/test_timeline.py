@@ -36,6 +36,15 @@ def test_the_batch_axis_of_every_input_and_output_is_found(batch):
     assert timeline.batch_axes(length=7) == timeline.batch_axes()
 
 
+def test_several_dimensions_that_come_first_are_batches_whatever_their_names():
+    """Of inputs that have nothing to do with each other."""
+    gru = node("GRU", ["x", "W", "R", "B"], ["Y"], hidden_size=H)
+    nodes = [gru, node("Relu", ["a"], ["c"]), node("Neg", ["b"], ["d"])]
+    inputs = {"x": ["T", 1, I], "a": ["foo", 4], "b": ["bar", 4]}
+    graph = read(model(nodes, inputs, ["Y", "c", "d"], gru_weights(rng(), I, H)))
+    assert find_time(graph, {}, 1).dims == {"foo": 1, "bar": 1}
+
+
 def test_a_batch_that_is_a_number_has_no_axis():
     assert find_time(gru_model(["T", 3, I], outputs=("Y",)), {}, 1).batch_axes() == {}
     assert find_time(gru_model(["T", "B", I], outputs=("Y",)), {"B": 3}, 1).batch_axes() == {}

@@ -34,7 +34,9 @@ def test_a_length_that_stands_elsewhere_too_is_refused(length):
     tail = [node("Add", ["Y", "positions"], ["y"])]
     positions = np.arange(length, dtype=np.float32).reshape(-1, 1, 1, 1)
     graph = gru_model([length, 1, I], tail, constants={"positions": positions})
-    with pytest.raises(ModelError, match=f"the sequence length {length} is a number in this graph and cannot be made 1"):
+    with pytest.raises(
+        ModelError, match=f"the sequence length {length} is a number in this graph and cannot be made 1"
+    ):
         unbake(find_time(graph, {}, 1))
 
 

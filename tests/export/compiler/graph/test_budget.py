@@ -131,6 +131,16 @@ def test_what_computing_takes_of_operands_and_results(op, bytes_, operations):
     assert (scratch(node, given, made), work(node, given, made)) == (bytes_, operations)
 
 
+def test_a_kernel_that_slides_takes_its_window_for_each_element():
+    given, made = [floats(1, 2, 9, 9), floats(3, 2, 3, 3)], [TensorType(F32, (1, 3, 7, 7))]
+    elements = 162 + 54 + 147
+    conv = Node("Conv", "", ["a", "b"], ["y"])
+    assert scratch(conv, given, made) == 16 * 4 * elements * 18
+    pool = Node("MaxPool", "", ["a"], ["y"], {"kernel_shape": [3, 3]})
+    assert scratch(pool, given[:1], made[:1]) == 16 * 4 * (162 + 147) * 9
+    assert work(conv, given, made) == limits.SLOWEST * 18 * elements
+
+
 def test_nodes_of_subgraphs_are_counted():
     out = helper.make_tensor_value_info("o", TensorProto.FLOAT, [4])
     once, twice = helper.make_node("Neg", ["x"], ["o"]), helper.make_node("Abs", ["x"], ["unused"])

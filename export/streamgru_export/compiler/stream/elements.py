@@ -95,7 +95,7 @@ class Elements:
         found |= {p.name for p in self.graph.outputs if p.name in behind}
         for node in reversed(self.graph.nodes):
             if found.intersection(node.outputs):
-                found.update(moved(node) if node.op_type not in RECURRENT else (node.input(5), node.input(6)))
+                found.update(moved(node))
         return found - {""}
 
     def _visit(self, node: Node) -> None:

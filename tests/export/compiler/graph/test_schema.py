@@ -73,6 +73,11 @@ def test_what_onnxruntime_refuses_is_refused_by_node(what):
         compile(source, mode="whole")
 
 
+def test_flags_are_no_floats_where_halves_of_floats_are():
+    with pytest.raises(ModelError, match="Sigmoid node 'it': its input 'flags' is bool; float32 was expected"):
+        compile(WRONG["flags where floats are"], mode="whole")
+
+
 RIGHT = {
     "a slope for each column": single("PRelu", ["x", "four"]),
     "a C that is repeated": single("Gemm", ["x", "square", "four"]),

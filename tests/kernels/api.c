@@ -89,6 +89,9 @@ static void try_stream(const unsigned char *bytes, size_t size)
     for (int kind = 0; kind < 3; kind++)
         HOLDS(!sgru_tensor(&m, kind, 0, &info) && sgru_tensor(&m, kind, 1, &info) == SGRU_E_ARGUMENT);
     HOLDS(sgru_stream_size(NULL, 1) == 0 && sgru_stream_size(&m, 0) == 0 && sgru_stream_size(&m, SIZE_MAX) == 0);
+    HOLDS(m.block_scratch_size > m.scratch_size); /* frame by frame takes no more than a frame needs */
+    HOLDS(sgru_stream_size(&m, 1) == sgru_engine_size(&m, 1, 2, m.scratch_size));
+    HOLDS(sgru_stream_size(&m, 2) == sgru_engine_size(&m, 2, 2, m.block_scratch_size));
     size_t need = sgru_stream_size(&m, 2), blob_size = sgru_save_size(&m);
     unsigned char *memory = aligned_alloc(64, need + 64), *blob = malloc(blob_size), *other = malloc(blob_size);
     HOLDS(!sgru_stream_init(NULL, need, &m, 2, 0) && !sgru_stream_init(memory + 4, need, &m, 2, 0));

@@ -279,6 +279,15 @@ static void try_time(void)
 
 /* ---- operations ---- */
 
+/* Two operators within `most` operations. */
+static int twice(uint64_t most, uint64_t *ops)
+{
+    image im = {0};
+    uint32_t x = floats(&im, N);
+    negate(&im, x, x), negate(&im, x, x), add_to_list(&im, 0, x), add_to_list(&im, 1, x);
+    return opened(&im, most, ops);
+}
+
 static void try_work(void)
 {
     uint64_t ops = 0;
@@ -293,10 +302,8 @@ static void try_work(void)
         else HOLDS(opened(&im, ops - (i == 2), NULL) == (i == 2 ? SGRU_E_WORK : SGRU_OK));
     }
     HOLDS(ops >= (uint64_t)600 * 600 * 255 * 255);
-    image im = {0};
-    uint32_t x = floats(&im, N);
-    negate(&im, x, x), negate(&im, x, x), add_to_list(&im, 0, x), add_to_list(&im, 1, x);
-    HOLDS(opened(&im, UINT64_MAX, &ops) == SGRU_OK && ops >= 2 * N && sgru_model_ops(NULL) == 0);
+    HOLDS(twice(UINT64_MAX, &ops) == SGRU_OK && ops >= 2 * N && sgru_model_ops(NULL) == 0);
+    HOLDS(twice(ops, NULL) == SGRU_OK && twice(ops - 1, NULL) == SGRU_E_WORK);
 }
 
 /* ---- the header and the records ---- */

@@ -114,7 +114,7 @@ class Builder:
                 run = subprocess.run(
                     [str(program), *arguments],
                     capture_output=True,
-                    timeout=10 * SECONDS,
+                    timeout=4 * SECONDS,
                     check=False,
                     preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_CPU, (SECONDS, SECONDS)),
                 )

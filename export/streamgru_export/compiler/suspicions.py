@@ -39,28 +39,27 @@ def _resets(graph: Graph) -> list[Note]:
 
 
 def _forgetful(graph: Graph, states: Set[str]) -> list[Note]:
-    """Nodes over one entry whose first state is made of what they run over: nothing of a frame reaches the next."""
-    nodes = [node for node in graph.nodes if node.op_type in RECURRENT]
-    starts = {node.name: _sources(graph, node.inputs[5:7]) for node in nodes}
-    return [
-        Note(
-            "warning",
-            f"{node}: its first state is computed from {', '.join(map(repr, sorted(starts[node.name])))} in each "
-            "frame, so that it keeps nothing from frame to frame. It is obeyed as it stands; to stream it, export it "
-            "with its state as an input and an output",
-        )
-        for node in nodes
-        if graph.types[node.inputs[0]].shape[recurrent(node).time_axis] == 1
-        and starts[node.name]
-        and starts[node.name].isdisjoint(states)
-        and starts[node.name] <= _sources(graph, node.inputs[:1])
-    ]
+    """Cells over one entry whose first state is made of what they run over: nothing of a frame reaches the next."""
+    made_of, found = _origins(graph), []
+    for node in graph.nodes:
+        if node.op_type not in RECURRENT or graph.types[node.inputs[0]].shape[recurrent(node).time_axis] != 1:
+            continue
+        starts = set().union(*(made_of.get(i, set()) for i in node.inputs[5:7]))
+        if starts and starts.isdisjoint(states) and starts <= made_of.get(node.inputs[0], set()):
+            text = (
+                f"{node}: its first state is computed from {', '.join(map(repr, sorted(starts)))} in each frame, so "
+                "that it keeps nothing from frame to frame. It is obeyed as it stands; to stream it, export it with "
+                "its state as an input and an output"
+            )
+            found.append(Note("warning", text))
+    return found
 
 
-def _sources(graph: Graph, values: list[str]) -> set[str]:
-    """The graph's inputs that these values are made of, but for what cells on the way begin with."""
-    read = set(values)
-    for node in reversed(graph.nodes):
-        if read.intersection(node.outputs):
-            read.update(node.inputs[:5] if node.op_type in RECURRENT else node.inputs)
-    return {p.name for p in graph.inputs if p.name in read}
+def _origins(graph: Graph) -> dict[str, set[str]]:
+    """Value -> the graph's inputs that it is made of, but for what cells on the way begin with."""
+    made_of = {p.name: {p.name} for p in graph.inputs}
+    for node in graph.nodes:
+        read = node.inputs[:5] if node.op_type in RECURRENT else node.inputs
+        origins = set().union(*(made_of.get(i, set()) for i in read))
+        made_of.update(dict.fromkeys(filter(None, node.outputs), origins))
+    return made_of

@@ -42,6 +42,16 @@ def test_a_cell_that_begins_with_what_it_runs_over_is_told(op):
     assert suspicions(specialise(read(begins_with("x", op=op)), {})) == []
 
 
+def test_each_of_several_cells_without_names_is_told():
+    source = begins_with("x", node("GRU", ["x", "W", "R"], ["other"], hidden_size=4))
+    source.graph.output.add(name="other")
+    for made in source.graph.node:
+        made.name = ""
+    assert len(forgetful(source)) == 1
+    source.graph.node[0].input.extend(["", "", "x"])
+    assert len(forgetful(source)) == 2
+
+
 def test_a_cell_that_begins_with_a_state_a_context_or_nothing_is_not():
     """A state is handed on; a context is another input; what begins with nothing is made to keep it."""
     own, halved = {"h": [1, 1, 4]}, node("Sigmoid", ["h"], ["f"])

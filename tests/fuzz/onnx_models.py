@@ -34,6 +34,7 @@ from google.protobuf.text_format import MessageToString
 
 from backend_nodes import all_cases
 from streamgru.errors import FaultError, NonFiniteError, StreamgruError
+from streamgru.image import MAX_OPS
 from streamgru.model import Model
 from streamgru_export.compiler.compile import compile
 from streamgru_export.compiler.graph.blame import STRICT
@@ -223,7 +224,9 @@ def attempt(data: bytes, mode: str) -> str:
         raise
     except StreamgruError as error:
         return type(error).__name__
-    model = Model(image)
+    model = Model(image, max_ops=None)
+    if model.ops > MAX_OPS:
+        return "too much work"
     if sum(model.sizes.values()) > 1 << 26:
         return "too large to run"
     stream = model.stream(block=1)

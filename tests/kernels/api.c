@@ -149,6 +149,41 @@ static void try_failing_profile(void)
     free(memory), free(bytes);
 }
 
+/* A state that is infinite after the first frame of a block and finite after the second: relu(-1 · infinity) = 0. The block is refused as
+ * the step is, and the state is as it was. */
+static void try_passing_infinity(void)
+{
+    image im = {0};
+    size_t size;
+    sgru_model m;
+    const float w = 3e38f, r = -1, frames[] = {10, 0};
+    float results[2];
+    uint32_t n = 1, p[] = {1, 1, 1, 1, 0, 0, 1, 1, 0, 1, 1, 0, 1, 0, 1, 0, F_RELU, 0, 0};
+    uint32_t x = add_tensor(&im, SGRU_F32, KIND_ARENA, LAYOUT_ROWS, 1, &n),
+             y = add_tensor(&im, SGRU_F32, KIND_ARENA, LAYOUT_ROWS, 1, &n),
+             s_id = add_tensor(&im, SGRU_F32, KIND_STATE, LAYOUT_ROWS, 1, &n), w_id = add_packed(&im, 1, 1, &w),
+             r_id = add_packed(&im, 1, 1, &r), in[] = {x, w_id, r_id, SGRU_NONE, SGRU_NONE, s_id}, out[] = {y, s_id};
+    add_op(&im, 50, 6, in, 2, out, 19, p); /* RNN */
+    add_to_list(&im, 0, x), add_to_list(&im, 1, y), add_to_list(&im, 2, s_id);
+    unsigned char *bytes = finish(&im, &size);
+    HOLDS(sgru_model_open(&m, bytes, size) == SGRU_OK);
+    const void *inputs[] = {frames}, *second[] = {frames + 1};
+    void *outputs[] = {results};
+    for (size_t block = 1; block <= 2; block++)
+        for (unsigned flags = 0; flags <= SGRU_PASS_NONFINITE; flags += SGRU_PASS_NONFINITE) {
+            size_t need = sgru_stream_size(&m, block), blob_size = sgru_save_size(&m);
+            unsigned char *memory = aligned_alloc(64, round_up(need, 64)), *before = malloc(blob_size),
+                          *after = malloc(blob_size);
+            sgru_stream *s = sgru_stream_init(memory, need, &m, block, flags);
+            int status = flags ? SGRU_OK : SGRU_E_NONFINITE;
+            HOLDS(sgru_save(s, before, blob_size) == SGRU_OK && sgru_run(s, 2, inputs, outputs) == status);
+            HOLDS(sgru_save(s, after, blob_size) == SGRU_OK && memcmp(before, after, blob_size) == 0);
+            HOLDS(sgru_step(s, inputs, outputs) == status && sgru_step(s, second, outputs) == SGRU_OK);
+            free(memory), free(before), free(after);
+        }
+    free(bytes);
+}
+
 static uint64_t ticks_so_far;
 static uint64_t tick(void) { return ticks_so_far += 7; }
 
@@ -195,7 +230,8 @@ int main(void)
     while (!c.has_bias || !c.lbr || c.B != 2) drop(&c), c = random_gru();
     unsigned char *bytes = build(&c, 2, 0, c.B, 0, &size);
     try_open(bytes, size), try_records(bytes, size), try_stream(bytes, size), try_profile(bytes, size),
-        try_failing_profile(), try_names();
+        try_failing_profile(), try_passing_infinity();
+    try_names();
     drop(&c), free(bytes);
     printf("%u passed, %u failed\n", passed, failed);
     return failed != 0;

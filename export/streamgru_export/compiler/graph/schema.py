@@ -106,6 +106,8 @@ def _check_values(node: Node) -> None:
     if node.op_type == "Split" and parts != len(node.outputs):
         # onnx's shape inference would read behind its list of parts
         raise ModelError(f"{node}: 'num_outputs' is {parts}, and it has {len(node.outputs)} outputs")
+    if node.op_type == "GatherND" and node.attrs.get("batch_dims", 0) < 0:  # it would read before the shapes
+        raise ModelError(f"{node}: 'batch_dims' is {node.attrs['batch_dims']}, and cannot be below 0")
     for key, value in node.attrs.items():
         words = WORDS.get((node.op_type, key))
         if words and value not in words:

@@ -154,6 +154,8 @@ class Check:
         a, b, place = self.shape(o), self.long.types[o].shape, self.places[o]
         expected = list(a)
         if isinstance(place, Time):
+            if place.axis >= len(a):
+                self.refuse(node, f"its output '{o}' has fewer axes than the one that is time")
             more = place.before + place.after
             count = a[place.axis] - more
             frames, others = self.lengths

@@ -78,6 +78,14 @@ def test_flags_are_no_floats_where_halves_of_floats_are():
         compile(WRONG["flags where floats are"], mode="whole")
 
 
+@pytest.mark.parametrize("batch_dims", [-1, -2, -100, -(2**63)])
+def test_batch_dims_below_0_are_refused_before_anything_is_inferred(batch_dims):
+    """onnx's own inference ends the process."""
+    source = single("GatherND", ["x", "places"], batch_dims=batch_dims)
+    with pytest.raises(ModelError, match=f"GatherND node 'it': 'batch_dims' is {batch_dims}, and cannot be below 0"):
+        compile(source, mode="whole")
+
+
 RIGHT = {
     "a slope for each column": single("PRelu", ["x", "four"]),
     "a C that is repeated": single("Gemm", ["x", "square", "four"]),

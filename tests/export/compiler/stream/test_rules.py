@@ -133,6 +133,8 @@ REFUSED = {
     "DepthToSpace": (node("DepthToSpace", ["x"], ["y"], blocksize=2), [1, 4, 2, "T"], {}, "mixes the frames"),
     "Einsum summed": (node("Einsum", ["x"], ["y"], equation="tij->ij"), CUBE, {}, "sums over the frames"),
     "Einsum attention": (node("Einsum", ["x", "x"], ["y"], equation="tij,sij->ts"), CUBE, {}, "attention"),
+    "BatchNormalization in training": (node("BatchNormalization", ["x", *"wwww"], ["y", "m", "v"], training_mode=1),
+                                       [2, 3, "T"], constants(w=np.abs(W[:3]) + 1), "is in training mode"),
     "ReverseSequence": (node("ReverseSequence", ["x", "n"], ["y"], time_axis=0, batch_axis=1), CUBE,
                         constants(n=[2, 2, 1]), "turns the frames of the sequence around"),
     "Slice": (node("Slice", ["x", "s", "e", "a"], ["y"]), CUBE, constants(s=[1], e=[99], a=[0]), "some frames"),

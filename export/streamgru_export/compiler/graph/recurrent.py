@@ -103,6 +103,8 @@ class Scan:
 def scan(node: Node) -> Scan:
     """The attributes of a Scan."""
     inputs = integer(node, "num_scan_inputs")
+    if not 1 <= inputs <= len(node.inputs):
+        raise ModelError(f"{node}: its 'num_scan_inputs' is {inputs}, and it has {len(node.inputs)} inputs")
     outputs = len(node.outputs) - (len(node.inputs) - inputs)
 
     def listed(name: str, count: int) -> list[int]:

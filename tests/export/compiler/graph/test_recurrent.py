@@ -88,6 +88,13 @@ def test_what_onnx_does_not_know_is_refused(attrs, why):
         recurrent(gru(**attrs))
 
 
+@pytest.mark.parametrize("count", [-1, 0, 4, 2**31 - 1, 2**62])
+def test_a_scan_goes_through_some_of_its_inputs(count):
+    """Nothing is made of a number that the file only says."""
+    with pytest.raises(ModelError, match=f"Scan node 's': its 'num_scan_inputs' is {count}, and it has 3 inputs"):
+        scan(Node("Scan", "s", ["h", "x", "z"], ["last", "y"], {"num_scan_inputs": count}))
+
+
 def test_scan():
     inputs, outputs = ["h", "a", "b"], ["h_last", "y"]
     assert scan(Node("Scan", "", inputs, outputs, {"num_scan_inputs": 2})).input_axes == [0, 0]

@@ -221,7 +221,10 @@ class _Reader:
             raise ModelError(f"{node}: the operator domain '{proto.domain}' is not supported; only ONNX's own is")
         meta = {_text(p.key): _text(p.value) for p in proto.metadata_props}
         node.from_torch_gru = node.op_type == "GRU" and is_of_torch(_text(self.model.producer_name), meta)
-        check_attribute_types(node, graph.opset, {_text(a.name): a.type for a in proto.attribute})
+        kinds = {_text(a.name): a.type for a in proto.attribute}
+        if len(kinds) < len(proto.attribute):
+            raise ModelError(f"{node}: it has an attribute twice, and which of the two counts is not said")
+        check_attribute_types(node, graph.opset, kinds)
         for a in proto.attribute:
             node.attrs[a.name] = self._attribute(a, node, graph.opset, depth)
         check_form(node, graph.opset)

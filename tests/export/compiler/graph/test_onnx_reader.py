@@ -127,6 +127,17 @@ def test_refuses_sparse_weights():
         read(source)
 
 
+@pytest.mark.parametrize("again", [helper.make_attribute("axis", 1), helper.make_attribute("axis", [1.0])])
+def test_refuses_an_attribute_that_is_there_twice(again):
+    """Of one type or of two: one of them would be lost."""
+    source = model([helper.make_node("Softmax", ["x"], ["y"], name="soft", axis=0)], {"x": [2, 3]}, ["y"])
+    source.graph.node[0].attribute.append(again)
+    for _ in range(2):
+        with pytest.raises(ModelError, match="Softmax node 'soft': it has an attribute twice"):
+            read(source)
+        source.graph.node[0].attribute.reverse()
+
+
 def test_refuses_an_attribute_of_another_type():
     node = helper.make_node("Softmax", ["x"], ["y"], name="odd", axis=1.0)
     with pytest.raises(ModelError, match=r"'odd': attribute 'axis' has another type"):

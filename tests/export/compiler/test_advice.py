@@ -162,6 +162,11 @@ def spelt():
 
 # What a message says, as its source has it -> the model that causes it, its options, a pattern of the whole message
 # (of a note too), and what comes of following it.
+def forgetful():
+    """A cell that begins with the frame that it runs over."""
+    return model([node("GRU", ["x", "W", "R", "B", "", "x"], ["y"], hidden_size=N)], {"x": [1, 1, N]}, ["y"], WEIGHTS)
+
+
 FOLLOWED = {
     "It can run whole: streamgru.load(path, mode='whole').run(x)": (
         lambda: cell("GRU", "T", "bidirectional"), {}, "bidirectional over time.*It can run whole",
@@ -178,6 +183,10 @@ FOLLOWED = {
     "Export one step, with its state as an input and an output": (
         lambda: loop("N"), {}, "its body is no GRU. Export one step",
         lambda path: steps(loop(1, state=True), state=[("h0", "hN")]),
+    ),
+    "to stream it, export it with its state as an input and an output": (
+        forgetful, {}, "first state is computed from 'x' in each frame.*export it with its state as an input",
+        lambda path: steps(stepped()),
     ),
     "export one step, with its state as input and output": (
         lambda: loop(20_000), {}, "export one step",

@@ -38,9 +38,14 @@ from streamgru_export.from_torch import export as torch_export
 from streamgru_export.from_torch.export import export
 
 
-@pytest.mark.parametrize("exporter", EXPORTERS)
-@pytest.mark.parametrize("batch_first", [True, False])
-@pytest.mark.parametrize("layers, bidirectional", [(1, False), (2, True)])
+@pytest.mark.parametrize(
+    "exporter, batch_first, layers, bidirectional",
+    [
+        *(("legacy", batch_first, *form) for batch_first in (True, False) for form in ((1, False), (2, True))),
+        ("dynamo", False, 1, False), ("dynamo", True, 2, True),
+        *(pytest.param("dynamo", *form, marks=pytest.mark.slow) for form in ((True, 1, False), (False, 2, True))),
+    ],
+)  # fmt: skip
 @pytest.mark.filterwarnings("ignore:bidirectional")
 def test_plain_gru_runs_at_every_length_and_batch(
     path: Path, exporter: Any, batch_first: bool, layers: int, bidirectional: bool

@@ -45,11 +45,9 @@ enum { ARM_DOT = 1 };
 #if defined(__ARM_FEATURE_DOTPROD)
 static unsigned features(void) { return ARM_DOT; }
 #elif defined(__linux__)
-extern unsigned long getauxval(unsigned long) __attribute__((weak)); /* of the C library, where there is one */
-static unsigned features(void)
-{
-    return getauxval && getauxval(16) >> 20 & 1 ? ARM_DOT : 0;
-} /* AT_HWCAP, HWCAP_ASIMDDP */
+/* Of the C library, where there is one. 16 is AT_HWCAP, bit 20 of it HWCAP_ASIMDDP. */
+extern unsigned long getauxval(unsigned long) __attribute__((weak));
+static unsigned features(void) { return getauxval && getauxval(16) >> 20 & 1 ? ARM_DOT : 0; }
 #else
 static unsigned features(void) { return 0; }
 #endif

@@ -67,12 +67,9 @@ def compile_all(models: list[tuple[str, bytes]], mode: str, out: int) -> None:
         signal.alarm(SECONDS)
         try:
             compile(data, mode=mode, length=2 if mode == "whole" else None)
-        except FaultError:
-            os.write(out, f"{what}: {traceback.format_exc()!r}\n".encode())
-        except StreamgruError:
-            continue
-        except BaseException:  # noqa: BLE001 - whatever it is, it is told
-            os.write(out, f"{what}: {traceback.format_exc()!r}\n".encode())
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is told
+            if isinstance(error, FaultError) or not isinstance(error, StreamgruError):
+                os.write(out, f"{what}: {traceback.format_exc()!r}\n".encode())
 
 
 def in_a_child(models: list[tuple[str, bytes]], mode: str) -> tuple[int, list[str]]:

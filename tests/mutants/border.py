@@ -129,11 +129,9 @@ def mutant_at(place: Place) -> Mutant | None:
     text = (ROOT / place.file).read_text("utf-8")
     visitor = MutationVisitor(place.n, place.operator())
     altered = visitor.walk(get_ast(text)).get_code()
-    return (
-        None
-        if _meaning(altered) in (None, _meaning(text))
-        else _mutant(place.operator.__name__, place.file, text, altered)
-    )
+    if _meaning(altered) in (None, _meaning(text)):
+        return None
+    return _mutant(place.operator.__name__, place.file, text, altered)
 
 
 def _meaning(text: str) -> str | None:

@@ -280,6 +280,11 @@ class Gemm:
     trans_b: bool = False
 
 
+def is_training(node: Node) -> bool:
+    """Whether a BatchNormalization takes its statistics from its input, or gives them out."""
+    return flag(node, "training_mode") or any(node.outputs[1:])
+
+
 def gemm(node: Node) -> Gemm:
     """The attributes of a Gemm."""
     return Gemm(number(node, "alpha"), number(node, "beta"), flag(node, "transA"), flag(node, "transB"))

@@ -12,7 +12,7 @@ from streamgru.errors import ModelError
 
 from ..graph.budget import check_room
 from ..graph.graph import Node
-from ..graph.operators import clip_bounds, flag, number, text
+from ..graph.operators import clip_bounds, flag, is_training, number, text
 from ..program.program import Tensor
 from ..program.views import View, merge, row_major, whole
 from .context import Context
@@ -235,7 +235,7 @@ def batch_normalization(ctx: Context, node: Node) -> None:
 
 def batch_norm_affine(constants: dict[str, Any], node: Node) -> tuple[Any, Any]:
     """Scale and shift of a BatchNormalization, computed in float64 and rounded once."""
-    if flag(node, "training_mode") or any(node.outputs[1:]):
+    if is_training(node):
         raise ModelError(f"{node}: it is in training mode; call model.eval() and export again")
     if not flag(node, "spatial"):
         raise ModelError(f"{node}: spatial=0, another scale for each entry of a channel, is not supported")

@@ -86,11 +86,12 @@ class _Search:
     def __init__(self, graph: Graph, timed: set[str]) -> None:
         self.graph = graph
         self.pairs: list[Pair] = []
-        self.inputs = [p.name for p in graph.inputs if p.name not in timed]
+        inputs = [p.name for p in graph.inputs if p.name not in timed]
         self.outputs = [p.name for p in graph.outputs if p.name not in timed]
         self.origin = self._origins()
-        self.elements = Elements(graph, self.inputs)
-        self.sequences = self._sequences()
+        self.elements = Elements(graph, inputs)
+        sequences = self._sequences()
+        self.inputs = [name for name in inputs if name not in sequences]
 
     def _origins(self) -> dict[str, set[str]]:
         """Output -> the inputs it depends on."""
@@ -101,17 +102,20 @@ class _Search:
         return {o: depends.get(o, set()) for o in self.outputs}
 
     def _sequences(self) -> set[str]:
-        """Inputs that are, with nothing beside them, what a cell runs over: no states, even where it begins with them
-        too."""
-        back = {o: n for n in self.graph.nodes if n.op_type in {*SHAPING, "Transpose"} for o in n.outputs if o}
-        cells = [node for node in self.graph.nodes if node.op_type in RECURRENT]
-        return set(self.inputs).intersection(i for node in cells for i in _reach_back(node.input(0), back))
+        """What cells run over, before it was shaped: where that is an input it is no state, even where a cell begins
+        with it too."""
+        shaped: dict[str, str] = {}
+        for node in self.graph.nodes:
+            if node.op_type in {*SHAPING, "Transpose"}:
+                shaped[node.outputs[0]] = shaped.get(node.inputs[0], node.inputs[0])
+        runs = [node.inputs[0] for node in self.graph.nodes if node.op_type in RECURRENT]
+        return {shaped.get(name, name) for name in runs}
 
     def fits(self, i: str, o: str) -> bool:
         """Whether input `i` could become output `o`: both free, one type, `o` depends on `i`, and does not have its
         elements in other places."""
         free = i in self.inputs and o in self.outputs and self.graph.types[i] == self.graph.types[o]
-        return free and i in self.origin[o] and i not in self.sequences and not self.elements.contradicts(i, o)
+        return free and i in self.origin[o] and not self.elements.contradicts(i, o)
 
     def take(self, i: str, o: str) -> None:
         self.pairs.append((i, o))
@@ -122,7 +126,7 @@ class _Search:
         """An output that has every element of an input in its place, after the cells that it is the state of. Several
         are equal then: a final state before a result, one of the input's name before another, and rather the last."""
         for i in list(self.inputs):
-            same = [o for o in self.outputs if i not in self.sequences and self.elements.continues(i, o)]
+            same = [o for o in self.outputs if self.elements.continues(i, o)]
             if same:
                 shown = self.elements.is_shown
                 self.take(i, max(same, key=lambda o: (not shown(o), bool(stem(i) & stem(o)), same.index(o))))
@@ -164,12 +168,11 @@ class _Search:
 
     def doubts(self) -> list[tuple[str, Note]]:
         """What is left over and looks like a state."""
-        cells = {i: node for i, node in self.elements.cells.items() if i not in self.sequences}
-        found = [(i, self._of_cell(i, cells[i])) for i in self.inputs if i in cells]
+        found = [(i, self._of_cell(i, self.elements.cells[i])) for i in self.inputs if i in self.elements.cells]
         fits = [(i, o) for i in self.inputs for o in self.outputs if self.fits(i, o)]
         for i in self.inputs:
             able = [pair for pair in fits if pair[0] == i]
-            if able and STATE_NAME.search(i) and i not in cells:
+            if able and STATE_NAME.search(i) and i not in self.elements.cells:
                 text = f"which output continues it is not certain: there is no pair. If it is one, say {_listed(able)}"
                 found.append((i, Note("warning", f"input '{i}' is called like a state, and {text}")))
         floats = [(i, o) for i, o in fits if self.graph.types[i].dtype.kind == "f"]
@@ -210,17 +213,3 @@ def stem(name: str) -> set[str]:
     base = AFFIX.sub("", name).strip("_").lower()
     spelled = {base, re.sub(r"(n|t|x|_?in|_?out)$", "", base), re.sub(r"^(new|next|prev)_?", "", base)}
     return {s for s in spelled if s} | ({"h"} if re.fullmatch(r"h(0|x|n|t)?", base) else set())
-
-
-def _reach_back(name: str, moves: dict[str, Node]) -> set[str]:
-    """All values that move into `name`. Of a scatter both the data and what is put into it count."""
-    found: set[str] = set()
-    todo = [name]
-    while todo:
-        value = todo.pop()
-        if value and value not in found:
-            found.add(value)
-            if value in moves:
-                node = moves[value]
-                todo += node.inputs[:1] if node.op_type not in ("Concat", "ScatterND") else node.inputs
-    return found

@@ -9,7 +9,7 @@ import numpy as np
 from ..graph.graph import Node
 from ..graph.kinds import ELEMENTWISE, RECURRENT, REDUCTIONS
 from ..graph.operators import axis as axis_of
-from ..graph.operators import cumsum_axis, equation, flag, normalised_axes, perm, reduction_axes, reversal
+from ..graph.operators import cumsum_axis, equation, is_training, normalised_axes, perm, reduction_axes, reversal
 from ..graph.operators import gemm as gemm_of
 from ..graph.recurrent import recurrent
 from .check import Check
@@ -247,7 +247,7 @@ def batch_norm(check: Check, node: Node) -> None:
     p = check.place(node, 0)
     if isinstance(p, Time) and p.axis == 1:
         check.refuse(node, "the frames of the sequence are its channels")
-    if isinstance(p, Time) and (flag(node, "training_mode") or any(node.outputs[1:])):
+    if isinstance(p, Time) and is_training(node):
         check.refuse(node, "it is in training mode, which mixes the frames; call model.eval() and export again")
     check.put(node, p)
 
